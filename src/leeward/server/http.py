@@ -1,0 +1,255 @@
+"""HTTP in plain values: what a handler gets, what it gives back, and how a body is read within its limits."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.parse
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final, Protocol, Self
+
+import msgspec
+
+from leeward.errors import LeewardError, ProtocolError, RateLimited, RetryableError
+from leeward.server.unpack import unpack
+
+__all__ = [
+    "BodyLimits",
+    "ByteBudget",
+    "ClientGone",
+    "ErrorBody",
+    "Lease",
+    "Request",
+    "Response",
+    "error_response",
+    "json_response",
+    "read_body",
+]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+_JSON: Final = (b"content-type", b"application/json")
+_ENCODE: Final = msgspec.json.Encoder().encode
+
+# Above this a body is unpacked and decoded in a thread, so that the event loop keeps answering.
+LOOP_BYTES_MAX: Final = 256 * 1024
+
+
+class BodyLimits(msgspec.Struct, frozen=True):
+    """What a request's body may be: bytes as sent, bytes unpacked, and seconds until it is all there."""
+
+    packed_bytes_max: int = 20 << 20
+    unpacked_bytes_max: int = 20 << 20
+    timeout_s: float = 30.0
+
+
+class ByteBudget:
+    """Bytes that all running requests together may hold. Belongs to the event loop."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.held = 0
+
+    def lease(self) -> Lease:
+        """Begin to hold bytes; leaving the lease's context gives them back."""
+        return Lease(self)
+
+
+class Lease:
+    """What one request holds of the budget."""
+
+    __slots__ = ("_budget", "_held")
+
+    def __init__(self, budget: ByteBudget) -> None:
+        self._budget = budget
+        self._held = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._budget.held -= self._held
+        self._held = 0
+
+    def grow(self, count: int) -> None:
+        """Hold *count* bytes more.
+
+        Raises:
+            RateLimited: the budget is used up.
+        """
+        if self._budget.held + count > self._budget.bytes_max:
+            raise RateLimited("Too much is being sent at once", retry_after_s=1)
+        self._budget.held += count
+        self._held += count
+
+
+class ErrorBody(msgspec.Struct, omit_defaults=True):
+    """The native form of every refusal: a sentence for a person, a stable tag for programs."""
+
+    error: str
+    code: str
+    details: list[str] = []
+
+
+class KeyIdentity(Protocol):
+    """Who asks, as the access check found out."""
+
+    project: int
+    scope: str
+
+
+class Request:
+    """One request, as its handler sees it."""
+
+    __slots__ = ("identity", "method", "path", "path_parameter", "query_string", "receive", "request_id", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive, request_id: str) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.request_id = request_id
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.path_parameter = ""  # what stood in the place of `{id}`
+        self.query_string: bytes = scope["query_string"]
+        self.identity: Any = None
+
+    @property
+    def headers(self) -> Headers:
+        """Names in lower case, in the order they came."""
+        headers: Headers = self.scope["headers"]
+        return headers
+
+    def header(self, name: bytes) -> bytes:
+        """The header's value, or `b""`. *name* in lower case."""
+        for key, value in self.scope["headers"]:
+            if key == name:
+                return value  # type: ignore[no-any-return]
+        return b""
+
+    @property
+    def project(self) -> int:
+        """The number of the key's project."""
+        identity: KeyIdentity = self.identity
+        return identity.project
+
+    @property
+    def client_address(self) -> str:
+        """The peer's address, for limits and logs."""
+        client = self.scope.get("client")
+        return str(client[0]) if client else ""
+
+    def query(self) -> dict[str, str]:
+        """The query string's parameters.
+
+        Raises:
+            ProtocolError: 400 `invalid_query` for a parameter given twice or a string that is no query string.
+        """
+        if not self.query_string:
+            return {}
+        try:
+            pairs = urllib.parse.parse_qsl(
+                self.query_string.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict"
+            )
+        except (ValueError, UnicodeError):
+            raise ProtocolError("The query string cannot be read", code="invalid_query") from None
+        parameters = dict(pairs)
+        if len(parameters) != len(pairs):
+            raise ProtocolError("A query parameter is given twice", code="invalid_query")
+        return parameters
+
+
+class Response:
+    """What a handler answers."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, body: bytes = b"", headers: Headers | None = None) -> None:
+        self.status = status
+        self.body = body
+        self.headers = headers if headers is not None else []
+
+
+def json_response(value: Any, status: int = 200, headers: Headers | None = None) -> Response:
+    """Answer *value* as JSON."""
+    return Response(status, _ENCODE(value), [_JSON, *(headers or [])])
+
+
+def error_response(error: LeewardError) -> Response:
+    """The native answer that an error deserves. Nothing internal gets into it."""
+    headers: Headers = []
+    details: list[str] = []
+    if isinstance(error, ProtocolError):
+        status = error.status
+        details = list(error.details)
+        if status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        elif status == 405:
+            headers.append((b"allow", ", ".join(details).encode()))
+    elif isinstance(error, RetryableError):
+        status = 429 if isinstance(error, RateLimited) else 503
+        headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s or 1))))
+    else:
+        status = 503
+    if error.fix:
+        details.append(error.fix)
+    return json_response(ErrorBody(error.message, error.code, details), status, headers)
+
+
+async def read_body(request: Request, limits: BodyLimits, lease: Lease) -> bytes:
+    """Read and unpack the whole body, counted against the budget of all running requests.
+
+    Raises:
+        ProtocolError: 413 `payload_too_large`, 415 `unsupported_encoding`, 400 `invalid_json` for a body that is not
+            what its encoding says, 408 `timeout` for one that does not come.
+        RateLimited: all running requests together hold too much.
+        ClientGone: the client has left.
+    """
+    declared = request.header(b"content-length")
+    if declared.isdigit() and int(declared[:20]) > limits.packed_bytes_max:
+        raise too_large(limits.packed_bytes_max)
+    try:
+        async with asyncio.timeout(limits.timeout_s):
+            packed = await _receive(request.receive, limits.packed_bytes_max, lease)
+    except TimeoutError:
+        raise ProtocolError("The body did not arrive in time", code="timeout", status=408) from None
+    encoding = request.header(b"content-encoding")
+    if not encoding:
+        if len(packed) > limits.unpacked_bytes_max:
+            raise too_large(limits.unpacked_bytes_max)
+        return packed
+    if len(packed) > LOOP_BYTES_MAX:
+        body = await asyncio.to_thread(unpack, packed, encoding, limits.unpacked_bytes_max)
+    else:
+        body = unpack(packed, encoding, limits.unpacked_bytes_max)
+    lease.grow(len(body))
+    return body
+
+
+def too_large(bytes_max: int) -> ProtocolError:
+    """The refusal of a body over its limit."""
+    return ProtocolError(f"The body is larger than {bytes_max} bytes", code="payload_too_large", status=413)
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was whole: there is nobody to answer."""
+
+
+async def _receive(receive: Receive, bytes_max: int, lease: Lease) -> bytes:
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    lease.grow(len(body))
+    parts = [body]
+    size = len(body)
+    while message.get("more_body") and size <= bytes_max:
+        message = await receive()
+        part: bytes = message.get("body", b"")
+        lease.grow(len(part))
+        parts.append(part)
+        size += len(part)
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    if size > bytes_max:
+        raise too_large(bytes_max)
+    return body if len(parts) == 1 else b"".join(parts)

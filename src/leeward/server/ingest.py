@@ -1,0 +1,194 @@
+"""`POST /api/telemetry/ingest` and `/api/telemetry/batch`: limit, decode, take, answer."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import secrets
+import string
+from collections.abc import Callable
+from typing import Final, Literal
+
+from leeward.errors import ProtocolError
+from leeward.model import Dropped
+from leeward.server.http import (
+    LOOP_BYTES_MAX,
+    BodyLimits,
+    ByteBudget,
+    Request,
+    Response,
+    json_response,
+    read_body,
+)
+from leeward.server.intake import Prepared, prepare, prepare_body
+from leeward.server.pipeline import Outcome, Pipeline
+from leeward.server.record import BatchHead
+from leeward.server.routes import BatchAnswer, IngestAnswer, IngestResult, RefusedEvent
+from leeward.wire import native
+from leeward.wire.text import repair
+
+__all__ = ["Ingest"]
+
+RESULTS_BELOW: Final = 100
+_BATCH_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_ALPHABET: Final = string.ascii_letters + string.digits
+_MADE_ID_CHARS: Final = 16
+
+
+class Ingest:
+    """The two handlers. `batch_state` says how batches stand that were just accepted."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        limits: BodyLimits,
+        retention_seconds: int,
+        batch_state: Callable[[int, str], Literal["completed", "processing", "failed"]],
+        budget: ByteBudget,
+    ) -> None:
+        self._pipeline = pipeline
+        self._limits = limits
+        self._retention_seconds = retention_seconds
+        self._batch_state = batch_state
+        self._budget = budget
+
+    async def ingest(self, request: Request) -> Response:
+        """One event, or an array of them."""
+        self._pipeline.check_admission()
+        with self._budget.lease() as lease:
+            body = await read_body(request, self._limits, lease)
+            project = request.project
+            received_at = self._pipeline.received_at()
+            if len(body) > LOOP_BYTES_MAX:
+                prepared = await asyncio.to_thread(prepare_body, body, project=project, received_at=received_at)
+            else:
+                prepared = prepare_body(body, project=project, received_at=received_at)
+            total = len(prepared.events)
+            if not any(prepared.rows):
+                outcome = _nothing(prepared, received_at)
+                self._pipeline.count_refused(outcome.refusals)
+                return json_response(self._answer(outcome, with_results=True), 400)
+            outcome = await self._pipeline.take(
+                prepared, project=project, received_at=received_at, with_keys=total < RESULTS_BELOW
+            )
+        return json_response(self._answer(outcome, with_results=total < RESULTS_BELOW))
+
+    def _answer(self, outcome: Outcome, *, with_results: bool) -> IngestAnswer:
+        answer = IngestAnswer(
+            accepted=outcome.accepted,
+            total=outcome.total,
+            duplicates=outcome.duplicates,
+            timestamp=outcome.received_at,
+            retention_seconds=self._retention_seconds,
+        )
+        if with_results:
+            refused = {index: (code, error) for index, code, error in outcome.refusals}
+            answer.results = [
+                IngestResult(success=False, code=refused[index][0], error=refused[index][1])
+                if index in refused
+                else IngestResult(success=True, id=outcome.ids[index] or "", key=outcome.keys[index] or "")
+                for index in range(outcome.total)
+            ]
+        else:
+            answer.errors = _refused_events(outcome.refusals)
+        return answer
+
+    async def batch(self, request: Request) -> Response:
+        """A batch under an id: the sender's, or one made here."""
+        self._pipeline.check_admission()
+        with self._budget.lease() as lease:
+            body = await read_body(request, self._limits, lease)
+            project = request.project
+            aside = len(body) > LOOP_BYTES_MAX
+            work = await asyncio.to_thread(_BatchWork, body) if aside else _BatchWork(body)
+            known = await self._known(project, work)
+            if known is not None:
+                return json_response(self._batch_answer(project, known))
+            received_at = self._pipeline.received_at()
+            if aside:
+                prepared = await asyncio.to_thread(work.prepare, project, received_at)
+                # The same batch may have come in on another connection meanwhile.
+                known = await self._known(project, work)
+                if known is not None:
+                    return json_response(self._batch_answer(project, known))
+            else:
+                prepared = work.prepare(project, received_at)
+            if not any(prepared.rows):
+                raise self._no_valid_event(prepared, received_at)
+            batch = await self._pipeline.take_batch(
+                prepared,
+                project=project,
+                received_at=received_at,
+                batch_id=work.batch_id or _made_batch_id(),
+                digest=work.digest,
+            )
+        return json_response(self._batch_answer(project, batch))
+
+    async def _known(self, project: int, work: _BatchWork) -> BatchHead | None:
+        if not work.batch_id:
+            return None
+        return await self._pipeline.known_batch(project, work.batch_id, work.digest)
+
+    def _no_valid_event(self, prepared: Prepared, received_at: int) -> ProtocolError:
+        refusals = _nothing(prepared, received_at).refusals
+        self._pipeline.count_refused(refusals)
+        return ProtocolError(
+            "No valid event in the batch",
+            code=refusals[0][1],
+            details=tuple(f"event {index}: {error} ({code})" for index, code, error in refusals[:10]),
+        )
+
+    def _batch_answer(self, project: int, batch: BatchHead) -> BatchAnswer:
+        return BatchAnswer(
+            batch_id=batch.batch_id,
+            status=self._batch_state(project, batch.batch_id),
+            accepted=len(batch.keys),
+            total=batch.total,
+            duplicates=batch.duplicates,
+            event_count=batch.total,
+            timestamp=batch.received_at,
+            events=batch.keys,
+            errors=_refused_events(batch.refusals),
+        )
+
+
+class _BatchWork:
+    """The part of a batch that any thread may do: decode the envelope, then prepare the events."""
+
+    __slots__ = ("batch_id", "digest", "events", "repaired")
+
+    def __init__(self, body: bytes) -> None:
+        text, self.repaired = repair(body)
+        envelope = native.decode_batch(text)
+        if envelope.batch_id is not None and not _BATCH_ID.fullmatch(envelope.batch_id):
+            raise ProtocolError(
+                "batch_id: must be 1 to 128 of the characters A-Z a-z 0-9 . _ : -", code="invalid_field"
+            )
+        self.batch_id = envelope.batch_id or ""
+        self.events = bytes(envelope.events)
+        if self.events[:1] != b"[":
+            raise ProtocolError("events: must be an array", code="invalid_field")
+        self.digest = hashlib.sha256(self.events).digest()[:16]
+
+    def prepare(self, project: int, received_at: int) -> Prepared:
+        """Decode and prepare the events."""
+        events = native.decode_events(self.events)
+        return prepare(events, project=project, received_at=received_at, batch_id=self.batch_id, repaired=self.repaired)
+
+
+def _nothing(prepared: Prepared, received_at: int) -> Outcome:
+    """The outcome of a request of which no event is valid: nothing goes to the door."""
+    refusals = [
+        (index, event.code, event.error) for index, event in enumerate(prepared.events) if isinstance(event, Dropped)
+    ]
+    return Outcome(received_at, len(refusals), 0, [], [], refusals)
+
+
+def _refused_events(refusals: list[tuple[int, str, str]]) -> list[RefusedEvent]:
+    return [RefusedEvent(index, code, error) for index, code, error in refusals]
+
+
+def _made_batch_id() -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(_MADE_ID_CHARS))

@@ -1,0 +1,116 @@
+"""Keys, projects and the dead-letter list over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from leeward.errors import ProtocolError
+from leeward.server.http import BodyLimits, ByteBudget, Request, Response, json_response, read_body
+from leeward.server.record import event_of
+from leeward.server.routes import (
+    DeadLetterInfo,
+    DeadLetterList,
+    KeyCreate,
+    KeyInfo,
+    KeyList,
+    NewKey,
+    ProjectCreate,
+    ProjectInfo,
+    ProjectList,
+    Replayed,
+)
+
+if TYPE_CHECKING:
+    from leeward.server.control.database import Control
+    from leeward.server.control.values import Key
+    from leeward.server.dead_letters import DeadLetters
+    from leeward.server.pipeline import Pipeline
+
+__all__ = ["Manage"]
+
+_SMALL_BODY = BodyLimits(packed_bytes_max=16 * 1024, unpacked_bytes_max=16 * 1024, timeout_s=10.0)
+_Taken = TypeVar("_Taken")
+
+
+class Manage:
+    """The handlers."""
+
+    def __init__(self, control: Control, *, dead_letters: DeadLetters, pipeline: Pipeline, budget: ByteBudget) -> None:
+        self._control = control
+        self._dead_letters = dead_letters
+        self._pipeline = pipeline
+        self._budget = budget
+
+    async def keys_list(self, request: Request) -> Response:  # noqa: ARG002 - every handler is given its request
+        """List the keys."""
+        names = await self._project_names()
+        keys = [_key_info(key, names) for key in await self._control.list_keys()]
+        return json_response(KeyList(len(keys), keys))
+
+    async def keys_create(self, request: Request) -> Response:
+        """Make a key."""
+        wanted = await self._take(request, KeyCreate)
+        projects = {project.name: project.id for project in await self._control.list_projects()}
+        if wanted.project not in projects:
+            raise ProtocolError(f"There is no project {wanted.project!r}", code="project_not_found", status=404)
+        key, token = await self._control.create_key(projects[wanted.project], wanted.scope, wanted.name)
+        return json_response(NewKey(key.id, token, wanted.project, key.name, key.scope))
+
+    async def keys_revoke(self, request: Request) -> Response:
+        """Revoke a key."""
+        key = await self._control.revoke_key(request.path_parameter)
+        if key is None:
+            raise ProtocolError("There is no such key", code="key_not_found", status=404)
+        return json_response(_key_info(key, await self._project_names()))
+
+    async def projects_list(self, request: Request) -> Response:  # noqa: ARG002 - see keys_list
+        """List the projects."""
+        projects = [ProjectInfo(x.id, x.name, x.created_at) for x in await self._control.list_projects()]
+        return json_response(ProjectList(len(projects), projects))
+
+    async def projects_create(self, request: Request) -> Response:
+        """Make a project."""
+        wanted = await self._take(request, ProjectCreate)
+        project = await self._control.create_project(wanted.name)
+        return json_response(ProjectInfo(project.id, project.name, project.created_at))
+
+    async def dead_letters_list(self, request: Request) -> Response:
+        """List the events that the store refuses."""
+        letters = [
+            DeadLetterInfo(letter.id, letter.count, letter.at, letter.reason, letter.batch_ids)
+            for letter in self._dead_letters.letters(request.project)
+        ]
+        count = sum(letter.count for letter in letters)
+        return json_response(DeadLetterList(count, letters, self._dead_letters.unreadable))
+
+    async def dead_letters_replay(self, request: Request) -> Response:
+        """Put a letter's events back into the log; the letter goes once they are on stable storage there."""
+        letter_id = request.path_parameter
+        if not any(letter.id == letter_id for letter in self._dead_letters.letters(request.project)):
+            raise ProtocolError("There is no such dead letter", code="dead_letter_not_found", status=404)
+        rows = await asyncio.to_thread(self._dead_letters.rows, letter_id)
+        events = [event_of(row) for row in rows]
+        for project in {event.project for event in events}:
+            await self._pipeline.replay([event for event in events if event.project == project], project=project)
+        await asyncio.to_thread(self._dead_letters.remove, letter_id)
+        return json_response(Replayed(len(rows)))
+
+    async def _take(self, request: Request, wanted: type[_Taken]) -> _Taken:
+        with self._budget.lease() as lease:
+            body = await read_body(request, _SMALL_BODY, lease)
+        try:
+            return msgspec.json.decode(body, type=wanted)
+        except msgspec.ValidationError as error:
+            raise ProtocolError(f"Invalid request: {error}", code="invalid_field") from None
+        except (msgspec.DecodeError, RecursionError):
+            raise ProtocolError("Invalid JSON", code="invalid_json") from None
+
+    async def _project_names(self) -> dict[int, str]:
+        return {project.id: project.name for project in await self._control.list_projects()}
+
+
+def _key_info(key: Key, names: dict[int, str]) -> KeyInfo:
+    return KeyInfo(key.id, names.get(key.project, ""), key.name, key.scope, key.last4, key.created_at, key.revoked_at)

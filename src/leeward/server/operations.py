@@ -1,0 +1,107 @@
+"""`/livez`, `/readyz`, `/health` and `/metrics`: how the process and its parts are. Health never waits for the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from leeward.server.http import Request, Response, json_response
+from leeward.server.routes import Health
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+    from leeward.server.counters import Counters
+
+__all__ = ["Operations", "PartState"]
+
+State = Literal["healthy", "degraded", "unhealthy"]
+_RANK: tuple[State, ...] = ("healthy", "degraded", "unhealthy")
+
+
+class PartState(msgspec.Struct, frozen=True):
+    """One part: its state, a sentence when it is not healthy, and its figures."""
+
+    state: State
+    detail: str = ""
+    figures: dict[str, float] = {}
+
+
+class Operations:
+    """The handlers. `parts` gives the state of each part, by name."""
+
+    def __init__(
+        self, *, parts: Callable[[], dict[str, PartState]], ready: Callable[[], bool], counters: Counters
+    ) -> None:
+        self._parts = parts
+        self._ready = ready
+        self._counters = counters
+
+    async def livez(self, request: Request) -> Response:  # noqa: ARG002 - every handler is given its request
+        """The process answers."""
+        return json_response({"status": "alive"})
+
+    async def readyz(self, request: Request) -> Response:  # noqa: ARG002 - see livez
+        """Events are accepted."""
+        ready = self._ready()
+        return json_response({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
+
+    async def health(self, request: Request) -> Response:  # noqa: ARG002 - see livez
+        """Every part."""
+        parts = self._parts()
+        worst = max((part.state for part in parts.values()), key=_RANK.index)
+        shown: dict[str, dict[str, Any]] = {}
+        for name, part in parts.items():
+            shown[name] = {"status": part.state}
+            if part.detail:
+                shown[name]["detail"] = part.detail
+            shown[name].update(part.figures)
+        return json_response(Health(worst, shown), 503 if worst == "unhealthy" else 200)
+
+    async def metrics(self, request: Request) -> Response:  # noqa: ARG002 - see livez
+        """Counters and gauges in Prometheus's text format."""
+        from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - only a scraper needs it
+        from prometheus_client.exposition import CONTENT_TYPE_LATEST  # noqa: PLC0415 - see above
+
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Collector(self._counters, self._parts))
+        return Response(200, generate_latest(registry), [(b"content-type", CONTENT_TYPE_LATEST.encode())])
+
+
+class _Collector:
+    """Reads the counters when it is asked: the hot path pays an integer addition."""
+
+    def __init__(self, counters: Counters, parts: Callable[[], dict[str, PartState]]) -> None:
+        self._counters = counters
+        self._parts = parts
+
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415 - see Operations.metrics
+
+        counters = self._counters
+        yield CounterMetricFamily(
+            "leeward_events_accepted", "Events acknowledged on stable storage, each once.", value=counters.accepted
+        )
+        yield CounterMetricFamily("leeward_events_stored", "Events loaded into the store.", value=counters.stored)
+        yield CounterMetricFamily(
+            "leeward_events_duplicate",
+            "Repeated events that were not stored again.",
+            value=counters.duplicates_at_door + counters.duplicates_at_load,
+        )
+        refused = CounterMetricFamily("leeward_events_refused", "Events and requests refused.", labels=["reason"])
+        for reason, count in sorted(counters.refused.items()):
+            refused.add_metric([reason], count)
+        yield refused
+        yield CounterMetricFamily("leeward_blocks_stored", "Blocks loaded into the store.", value=counters.blocks)
+        requests = CounterMetricFamily("leeward_http_requests", "HTTP requests answered.", labels=["status"])
+        for status, count in sorted(counters.requests.items()):
+            requests.add_metric([str(status)], count)
+        yield requests
+        state = GaugeMetricFamily("leeward_part_state", "0 healthy, 1 degraded, 2 unhealthy.", labels=["part"])
+        for name, part in self._parts().items():
+            state.add_metric([name], _RANK.index(part.state))
+            for figure, value in part.figures.items():
+                yield GaugeMetricFamily(f"leeward_{name}_{figure}", f"{name}: {figure.replace('_', ' ')}.", value=value)
+        yield state

@@ -1,0 +1,322 @@
+"""Prepared events → the log. Each event ends in exactly one counted outcome: accepted, repeated, or refused by a code.
+
+Promises  Nothing is answered before it is on stable storage; that holds for the repeat of an event as well, since
+          the repeat waits for the log too. What the log could not take is forgotten at the door and refused whole.
+Belongs to the event loop; the log's own thread calls back through it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from leeward.errors import LeewardError, ProtocolError, RateLimited, Unavailable
+from leeward.journal.frame import Record
+from leeward.model import Dropped, Event
+from leeward.server.door import Door, event_key, key_code
+from leeward.server.record import CODE_OF_KIND, RECORD_BYTES_GOAL, BatchHead, Head, pack, row
+
+if TYPE_CHECKING:
+    from leeward.clock import Clock
+    from leeward.journal.commit import GroupCommit
+    from leeward.server.counters import Counters
+    from leeward.server.intake import Prepared
+
+__all__ = ["DATA", "AdmissionLimits", "Outcome", "Pipeline"]
+
+DATA: Final = 1
+_BACKWARD_STEP_MS_MAX: Final = 1000
+_NO_BATCH: Final = bytes(16)
+
+
+class AdmissionLimits(msgspec.Struct, frozen=True):
+    """Beyond these the server says so at once instead of queueing: bytes, and seconds that a group commit may take."""
+
+    log_bytes_max: int = 2 << 30
+    waiting_bytes_max: int = 64 << 20
+    commit_wait_s_max: float = 5.0
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of a request's events.
+
+    `keys` and `ids` have an entry for each event, None where it was refused; `keys` is empty unless asked for.
+    `refusals` are (index, code, sentence).
+    """
+
+    received_at: int
+    total: int
+    duplicates: int
+    keys: list[str | None]
+    ids: list[str | None]
+    refusals: list[tuple[int, str, str]]
+
+    @property
+    def accepted(self) -> int:
+        """Events taken now or before."""
+        return self.total - len(self.refusals)
+
+
+class _Admission(msgspec.Struct):
+    """A request's events after the door: what goes into the log, and what to take back if that fails."""
+
+    project: int
+    received_at: int
+    letters: list[str] = []
+    ids: list[str] = []
+    rows: list[bytes] = []
+    entered: list[tuple[str, str]] = []  # (kind, id) of each row
+    repeated: list[tuple[str, str]] = []
+    batch: BatchHead | None = None
+    counted: bool = True  # as accepted: not when it was before
+    done: Any = None  # the future that the request waits for
+
+
+class Pipeline:
+    """Takes prepared events past the door and into the log."""
+
+    def __init__(
+        self,
+        *,
+        door: Door,
+        counters: Counters,
+        clock: Clock,
+        limits: AdmissionLimits,
+        unstored_bytes: Callable[[], int],
+    ) -> None:
+        self._door = door
+        self._counters = counters
+        self._clock = clock
+        self._limits = limits
+        self._unstored_bytes = unstored_bytes
+        self._loop = asyncio.get_running_loop()
+        self._commit: GroupCommit | None = None
+        self._received_at = 0
+        self.on_durable: Callable[[], None] = lambda: None  # called from the log's thread after each group
+
+    def attach(self, commit: GroupCommit) -> None:
+        """Connect the log's committer; its `on_group` is `settle`."""
+        self._commit = commit
+
+    def received_at(self) -> int:
+        """The time of receipt for a request that has just come, in milliseconds.
+
+        It does not go back by less than a second, so that a clock being trimmed cannot reorder a page of results.
+        """
+        now = self._clock.wall_ms()
+        if now < self._received_at <= now + _BACKWARD_STEP_MS_MAX:
+            return self._received_at
+        self._received_at = now
+        return now
+
+    def check_admission(self) -> None:
+        """Refuse before any work is done.
+
+        Raises:
+            Unavailable: the log holds as much as it may of what the store has not taken yet.
+            RateLimited: too much waits for the disk, or has waited for too long.
+        """
+        commit = self._commit
+        assert commit is not None
+        if self._unstored_bytes() > self._limits.log_bytes_max:
+            raise Unavailable("The log is full: the store has been behind for too long", retry_after_s=30)
+        if (
+            commit.waiting_bytes > self._limits.waiting_bytes_max
+            or commit.oldest_wait_s > self._limits.commit_wait_s_max
+        ):
+            raise RateLimited("Too much is being sent at once", retry_after_s=1)
+
+    async def take(self, prepared: Prepared, *, project: int, received_at: int, with_keys: bool) -> Outcome:
+        """Take one request's events; return when they are on stable storage.
+
+        Raises:
+            Unavailable: the log could not take them; nothing is kept.
+        """
+        admission, outcome = self._admit(prepared, project, received_at, with_keys=with_keys)
+        await self._append(admission)
+        self._count(outcome)
+        return outcome
+
+    async def take_batch(
+        self, prepared: Prepared, *, project: int, received_at: int, batch_id: str, digest: bytes
+    ) -> BatchHead:
+        """Take a batch under its id. `known_batch` must have been asked before.
+
+        Raises:
+            Unavailable: the log could not take it; nothing is kept.
+        """
+        admission, outcome = self._admit(prepared, project, received_at, with_keys=True)
+        batch = BatchHead(
+            batch_id=batch_id,
+            digest=digest,
+            received_at=received_at,
+            total=outcome.total,
+            duplicates=outcome.duplicates,
+            keys=[key for key in outcome.keys if key is not None],
+            refusals=outcome.refusals,
+        )
+        admission.batch = batch
+        self._door.remember_batch(project, batch)
+        await self._append(admission)
+        self._count(outcome)
+        return batch
+
+    async def known_batch(self, project: int, batch_id: str, digest: bytes) -> BatchHead | None:
+        """The batch of that id if the door knows it, once it is on stable storage.
+
+        Raises:
+            ProtocolError: 409 `batch_conflict`: that id was accepted with other events.
+            Unavailable: the batch was known but could not be stored after all.
+        """
+        batch = self._door.batch(project, batch_id)
+        if batch is None:
+            return None
+        if batch.digest != digest:
+            raise ProtocolError(
+                f"Batch {batch_id} was accepted before with other events", code="batch_conflict", status=409
+            )
+        await self._append(_Admission(project, 0))
+        if self._door.batch(project, batch_id) is None:
+            raise _taken_back()
+        self._counters.duplicates_at_door += len(batch.keys)
+        return batch
+
+    async def replay(self, events: Sequence[Event], *, project: int) -> None:
+        """Put events that were accepted before back into the log. They keep their ids and times; the store decides.
+
+        Raises:
+            Unavailable: the log could not take them.
+        """
+        for received_at in sorted({event.received_at for event in events}):
+            of_then = [event for event in events if event.received_at == received_at]
+            admission = _Admission(
+                project,
+                received_at,
+                letters=[CODE_OF_KIND[event.kind] for event in of_then],
+                ids=[event.id for event in of_then],
+                rows=[row(event) for event in of_then],
+                counted=False,
+            )
+            await self._append(admission)
+
+    def count_refused(self, refusals: Iterable[tuple[int, str, str]]) -> None:
+        """Count the events of a request of which nothing is accepted."""
+        for _, code, _ in refusals:
+            self._counters.refused[code] += 1
+
+    def settle(self, group: Sequence[tuple[Any, int | None, LeewardError | None]]) -> None:
+        """The log's word on a group of submissions. Called from the log's thread.
+
+        Submitters other than this pipeline give a concurrent `Future` as their token.
+        """
+        for token, sequence, error in group:
+            if isinstance(token, Future):
+                if error is None:
+                    token.set_result(sequence)
+                else:
+                    token.set_exception(error)
+        self.on_durable()
+        self._loop.call_soon_threadsafe(self._settle, [entry for entry in group if isinstance(entry[0], _Admission)])
+
+    def _settle(self, group: Sequence[tuple[_Admission, int | None, LeewardError | None]]) -> None:
+        for admission, _, error in group:
+            if error is not None:
+                # At once, before anybody is told: a request that comes now must find these ids new.
+                self._door.forget(admission.project, admission.entered)
+                if admission.batch is not None:
+                    self._door.forget_batch(admission.project, admission.batch.batch_id)
+            elif admission.counted:
+                self._counters.accepted += len(admission.rows)
+            if not admission.done.done():  # done already: the client has gone away
+                if error is None:
+                    admission.done.set_result(None)
+                else:
+                    admission.done.set_exception(error)
+
+    def _admit(
+        self, prepared: Prepared, project: int, received_at: int, *, with_keys: bool
+    ) -> tuple[_Admission, Outcome]:
+        admission = _Admission(project, received_at)
+        admit = self._door.admit
+        keys: list[str | None] = []
+        ids: list[str | None] = []
+        refusals: list[tuple[int, str, str]] = []
+        for index, event in enumerate(prepared.events):
+            if isinstance(event, Dropped):
+                refusals.append((index, event.code, event.error))
+                ids.append(None)
+                keys.append(None)
+                continue
+            kind, event_id = event.kind, event.id
+            seen = admit(project, kind, event_id, received_at)
+            if seen is None:
+                letter = CODE_OF_KIND[kind]
+                admission.letters.append(letter.upper() if prepared.made_here[index] else letter)
+                admission.ids.append(event_id)
+                admission.rows.append(prepared.rows[index])
+                admission.entered.append((kind, event_id))
+            else:
+                admission.repeated.append((kind, event_id))
+            ids.append(event_id)
+            if with_keys:
+                keys.append(event_key(seen or received_at, key_code(project, kind, event_id)))
+        outcome = Outcome(received_at, len(prepared.events), len(admission.repeated), keys, ids, refusals)
+        return admission, outcome
+
+    async def _append(self, admission: _Admission) -> None:
+        """Hand the admission to the log and wait until everything up to it is on stable storage."""
+        assert self._commit is not None
+        admission.done = self._loop.create_future()
+        self._commit.submit(_records(admission), admission)
+        await asyncio.shield(admission.done)
+        for kind, event_id in admission.repeated:
+            if self._door.first_seen(admission.project, kind, event_id) is None:
+                raise _taken_back()
+
+    def _count(self, outcome: Outcome) -> None:
+        self._counters.duplicates_at_door += outcome.duplicates
+        self.count_refused(outcome.refusals)
+
+
+def _taken_back() -> Unavailable:
+    return Unavailable("An earlier request with the same events could not be stored", retry_after_s=1)
+
+
+def _records(admission: _Admission) -> list[Record]:
+    """As few records as the size of one allows; the batch stands in the last."""
+    records: list[Record] = []
+    rows = admission.rows
+    tag = _batch_tag(admission)
+    start = 0
+    size = 0
+    for index, line in enumerate(rows):
+        size += len(line)
+        last = index == len(rows) - 1
+        if size >= RECORD_BYTES_GOAL or last:
+            records.append(_record(admission, slice(start, index + 1), tag, with_batch=last))
+            start, size = index + 1, 0
+    if not rows and admission.batch is not None:
+        records.append(_record(admission, slice(0), tag, with_batch=True))
+    return records
+
+
+def _record(admission: _Admission, part: slice, tag: bytes, *, with_batch: bool) -> Record:
+    head = Head(
+        admission.project,
+        admission.received_at,
+        "".join(admission.letters[part]),
+        admission.ids[part],
+        admission.batch if with_batch else None,
+    )
+    return Record(DATA, pack(head, admission.rows[part]), tag)
+
+
+def _batch_tag(admission: _Admission) -> bytes:
+    if admission.batch is None:
+        return _NO_BATCH
+    return hashlib.sha256(f"{admission.project}\0{admission.batch.batch_id}".encode()).digest()[:16]

@@ -1,0 +1,119 @@
+"""Content-Encoding undone, within limits that hold while unpacking: a bomb costs its limit, never its size."""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from typing import TYPE_CHECKING, Any, Final
+
+from leeward.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["unpack"]
+
+GZIP_MEMBERS_MAX: Final = 64
+ZSTD_WINDOW_LOG_MAX: Final = 27  # 128 MiB of address space at most, whatever the frame asks for
+
+
+def unpack(packed: bytes, encoding: bytes, bytes_max: int) -> bytes:
+    """Undo one content encoding.
+
+    Args:
+        packed: the body as it came.
+        encoding: the header's value: identity, gzip, deflate or zstd.
+        bytes_max: of the result.
+
+    Raises:
+        ProtocolError: 413 `payload_too_large`, 415 `unsupported_encoding`, 400 `invalid_json` for bytes that are not
+            what the encoding says.
+    """
+    unpacker = _UNPACKERS.get(encoding.strip().lower())
+    if unpacker is None:
+        raise ProtocolError("Content-Encoding must be gzip, deflate or zstd", code="unsupported_encoding", status=415)
+    return unpacker(packed, bytes_max)
+
+
+def _identity(packed: bytes, bytes_max: int) -> bytes:
+    if len(packed) > bytes_max:
+        raise _too_large(bytes_max)
+    return packed
+
+
+def _gzip(packed: bytes, bytes_max: int) -> bytes:
+    parts: list[bytes] = []
+    room = bytes_max
+    for _ in range(GZIP_MEMBERS_MAX):
+        member = zlib.decompressobj(wbits=31)
+        parts.append(_inflate(member, packed, room, bytes_max, "gzip"))
+        room -= len(parts[-1])
+        packed = member.unused_data
+        if not packed:
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+    raise _broken("gzip", "too many members")
+
+
+def _deflate(packed: bytes, bytes_max: int) -> bytes:
+    # RFC 9110 means zlib's wrapping; some senders leave it out. The first byte of the wrapping tells.
+    wrapped = len(packed) > 1 and packed[0] & 0x0F == 8 and int.from_bytes(packed[:2], "big") % 31 == 0
+    stream = zlib.decompressobj(wbits=15 if wrapped else -15)
+    unpacked = _inflate(stream, packed, bytes_max, bytes_max, "deflate")
+    if stream.unused_data:
+        raise _broken("deflate", "bytes follow its end")
+    return unpacked
+
+
+def _inflate(stream: Any, packed: bytes, room: int, bytes_max: int, name: str) -> bytes:
+    try:
+        unpacked: bytes = stream.decompress(packed, room + 1)
+    except zlib.error as error:
+        raise _broken(name, str(error)) from None
+    if len(unpacked) > room:
+        raise _too_large(bytes_max)
+    if not stream.eof:
+        raise _broken(name, "it is cut")
+    return unpacked
+
+
+def _zstd(packed: bytes, bytes_max: int) -> bytes:
+    zstd = _zstd_module()
+    stream = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG_MAX})
+    try:
+        unpacked: bytes = stream.decompress(packed, max_length=bytes_max + 1)
+    except zstd.ZstdError as error:
+        raise _broken("zstd", str(error)) from None
+    if len(unpacked) > bytes_max:
+        raise _too_large(bytes_max)
+    if not stream.eof:
+        raise _broken("zstd", "it is cut")
+    if stream.unused_data:
+        raise _broken("zstd", "bytes follow its end")
+    return unpacked
+
+
+def _zstd_module() -> Any:
+    if sys.version_info >= (3, 14):
+        from compression import zstd  # noqa: PLC0415 - few senders use it: loaded by the first that does
+    else:
+        from backports import zstd  # noqa: PLC0415 - see above
+    return zstd
+
+
+def _too_large(bytes_max: int) -> ProtocolError:
+    return ProtocolError(
+        f"The body is larger than {bytes_max} bytes when unpacked", code="payload_too_large", status=413
+    )
+
+
+def _broken(name: str, why: str) -> ProtocolError:
+    return ProtocolError("Invalid JSON", code="invalid_json", details=(f"the body is not valid {name}: {why}",))
+
+
+_UNPACKERS: Final[dict[bytes, Callable[[bytes, int], bytes]]] = {
+    b"identity": _identity,
+    b"gzip": _gzip,
+    b"x-gzip": _gzip,
+    b"deflate": _deflate,
+    b"zstd": _zstd,
+}
