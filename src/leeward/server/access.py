@@ -104,7 +104,7 @@ def new_secret() -> str:
 def digest(secret: bytes | str) -> bytes:
     """SHA-256 of a secret: all that is ever stored of one. Takes any text; looks at 256 bytes at most."""
     if isinstance(secret, str):
-        secret = secret[:TOKEN_BYTES_MAX].encode("utf-8", "surrogatepass")
+        secret = secret.encode("utf-8", "surrogatepass")
     return hashlib.sha256(secret[:TOKEN_BYTES_MAX]).digest()
 
 

@@ -7,7 +7,6 @@ fails is it done event by event, so that each gets its own verdict and unknown f
 from __future__ import annotations
 
 import datetime
-import math
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -54,7 +53,7 @@ class ErrorIn(msgspec.Struct, forbid_unknown_fields=True):
     fingerprint: _Name | None = None
 
 
-class NativeEvent(msgspec.Struct, forbid_unknown_fields=True):
+class NativeEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """One native event as it came. `event` is an older spelling of `event_type`."""
 
     event_type: _Name | None = None
@@ -91,7 +90,7 @@ class UnfoldedEvent(NativeEvent):
     error_rest: dict[str, msgspec.Raw] = {}
 
 
-class Promoted(msgspec.Struct):
+class Promoted(msgspec.Struct, gc=False):
     """The fields that `data` may lend to columns."""
 
     provider: _Name | None = None
@@ -114,7 +113,14 @@ class BatchIn(msgspec.Struct):
 
 _DECODE_EVENTS = msgspec.json.Decoder(list[NativeEvent]).decode
 _DECODE_EVENT = msgspec.json.Decoder(NativeEvent).decode
-_DECODE_RAWS = msgspec.json.Decoder(list[msgspec.Raw]).decode
+# An array of at most EVENTS_MAX items as a Struct: unlike a list's limit, it stops at the item that is one too many.
+_Raws = msgspec.defstruct(
+    "_Raws",
+    [(f"item_{index}", msgspec.Raw, _ABSENT) for index in range(EVENTS_MAX)],
+    array_like=True,
+    forbid_unknown_fields=True,
+)
+_DECODE_RAWS = msgspec.json.Decoder(_Raws).decode
 _DECODE_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _DECODE_PROMOTED = msgspec.json.Decoder(Promoted).decode
 _DECODE_BATCH = msgspec.json.Decoder(BatchIn).decode
@@ -179,24 +185,30 @@ def decode_events(text: bytes) -> list[NativeEvent | Dropped]:
         else:
             _check_count(len(events))
             return events  # type: ignore[return-value]  # list is invariant; nobody writes into it
+    raws: list[bytes] | None
     try:
-        raws: list[Any] = _DECODE_RAWS(text)
+        raws = [bytes(raw) for raw in msgspec.structs.astuple(_DECODE_RAWS(text)) if raw]
     except RecursionError as error:
-        split = split_array(text)
-        if split is None:
+        raws = split_array(text)
+        if raws is None:
             raise _invalid_json(error) from None
-        raws = split
+    except msgspec.ValidationError:
+        raise _too_many() from None
     except msgspec.DecodeError as error:
         raise _invalid_json(error) from None
     _check_count(len(raws))
-    return [_decode_one(bytes(raw)) for raw in raws]
+    return [_decode_one(raw) for raw in raws]
 
 
 def _check_count(count: int) -> None:
     if count == 0:
         raise ProtocolError("No events", code="empty_batch")
     if count > EVENTS_MAX:
-        raise ProtocolError(f"Batch too large: at most {EVENTS_MAX} events", code="batch_too_large")
+        raise _too_many()
+
+
+def _too_many() -> ProtocolError:
+    return ProtocolError(f"Batch too large: at most {EVENTS_MAX} events", code="batch_too_large")
 
 
 def _invalid_json(cause: Exception) -> ProtocolError:
@@ -224,17 +236,16 @@ def _decode_one(raw: bytes) -> NativeEvent | Dropped:
     if raw[:1] != b"{":
         return Dropped("invalid_event", "event must be an object")
     try:
-        return _DECODE_EVENT(raw)
-    except msgspec.ValidationError:
-        pass  # an unknown field is kept, a wrong one is named
+        try:
+            return _DECODE_EVENT(raw)
+        except msgspec.ValidationError:
+            return _unfold(_DECODE_FIELDS(raw))  # an unknown field is kept, a wrong one is named
+    except _InvalidField as error:
+        return Dropped("invalid_field", str(error))
     except RecursionError:
         return _too_deep()
     except msgspec.DecodeError as error:
         return Dropped("invalid_event", f"the event is not valid JSON: {error}")
-    try:
-        return _unfold(_DECODE_FIELDS(raw))
-    except _InvalidField as error:
-        return Dropped("invalid_field", str(error))
 
 
 def _unfold(fields: dict[str, msgspec.Raw]) -> UnfoldedEvent:
@@ -308,48 +319,48 @@ def to_event(
         level = _level(native.level)
         kind = _kind(native)
         timestamp = received_at if native.timestamp is None else _time_ms(native.timestamp)
-        for column in ("duration_ms", "value"):
-            _check_finite(column, getattr(native, column))
     except _InvalidField as error:
         return Dropped("invalid_field", str(error))
     lent = _NO_LOAN if data == b"{}" else _promoted(data)
     status = native.status if native.status is not None else lent.status
-    columns: dict[str, Any] = {} if native.error is None else _error_columns(native.error, native)
     duration_ms = native.duration_ms
     if duration_ms is None:
         duration_ms = lent.duration_ms if lent.duration_ms is not None else lent.latency_ms
+    failure = _NO_ERROR if native.error is None else _error_columns(native.error, native)
+    # By position, in the order of model.Event: by keyword this one call would cost as much as all the rest.
     return Event(
-        project=project,
-        kind=kind,
-        id=event_id,
-        name=name,
-        received_at=received_at,
-        timestamp=timestamp,
-        data=data.decode(),
-        level=level,
-        status="" if status is None else str(status)[:FIELD_CHARS_MAX],
-        distinct_id=native.distinct_id or "",
-        session_id=native.session_id or "",
-        device_id=native.device_id or "",
-        correlation_id=native.correlation_id or "",
-        trace_id=native.trace_id or "",
-        span_id=native.span_id or "",
-        parent_span_id=native.parent_span_id or "",
-        service=native.service or "",
-        provider=native.provider or lent.provider or "",
-        model=native.model or lent.model or "",
-        duration_ms=duration_ms,
-        value=native.value if native.value is not None else lent.value,
-        unit=native.unit or lent.unit or "",
-        input_tokens=native.input_tokens if native.input_tokens is not None else lent.input_tokens,
-        output_tokens=native.output_tokens if native.output_tokens is not None else lent.output_tokens,
-        batch_id=batch_id,
-        attributes=attributes.decode(),
-        **columns,
+        project,
+        kind,
+        event_id,
+        name,
+        received_at,
+        timestamp,
+        data.decode(),
+        level,
+        "" if status is None else str(status)[:FIELD_CHARS_MAX],
+        native.distinct_id or "",
+        native.session_id or "",
+        native.device_id or "",
+        native.correlation_id or "",
+        native.trace_id or "",
+        native.span_id or "",
+        native.parent_span_id or "",
+        native.service or "",
+        native.provider or lent.provider or "",
+        native.model or lent.model or "",
+        duration_ms,
+        native.value if native.value is not None else lent.value,
+        native.unit or lent.unit or "",
+        native.input_tokens if native.input_tokens is not None else lent.input_tokens,
+        native.output_tokens if native.output_tokens is not None else lent.output_tokens,
+        *failure,
+        batch_id,
+        attributes.decode(),
     )
 
 
 _NO_LOAN: Final = Promoted()
+_NO_ERROR: Final = ("", "", "", "", "", "")
 
 
 def _promoted(data: bytes) -> Promoted:
@@ -363,10 +374,6 @@ def _promoted(data: bytes) -> Promoted:
                     setattr(lent, name, _PROMOTED_FIELDS[name].decode(raw))
                 except msgspec.ValidationError:
                     continue
-    for name in ("latency_ms", "duration_ms", "value"):
-        number = getattr(lent, name)
-        if number is not None and not math.isfinite(number):
-            setattr(lent, name, None)
     return lent
 
 
@@ -396,7 +403,7 @@ def _time_ms(value: float | str) -> int:
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=datetime.UTC)
         return (moment - _EPOCH) // _MILLISECOND
-    if not math.isfinite(value) or abs(value) > _INT64_MAX:
+    if not -_INT64_MAX <= value <= _INT64_MAX:
         raise _InvalidField("timestamp: must be milliseconds since 1970 that fit 64 bits")
     return int(value)
 
@@ -405,26 +412,22 @@ _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MILLISECOND: Final = datetime.timedelta(milliseconds=1)
 
 
-def _check_finite(column: str, number: float | None) -> None:
-    if number is not None and not math.isfinite(number):
-        raise _InvalidField(f"{column}: must be a finite number")
-
-
-def _error_columns(error: ErrorIn, native: NativeEvent) -> dict[str, Any]:
+def _error_columns(error: ErrorIn, native: NativeEvent) -> tuple[str, str, str, str, str, str]:
+    """Type, message, stack, category, fingerprint, and the rest as JSON: the error columns in their order."""
     rest: dict[str, Any] = dict(native.error_rest) if isinstance(native, UnfoldedEvent) else {}
     for name in ("provider", "status"):
         value = getattr(error, name)
         if value is not None:
             rest[name] = value
     category = error.category or ""
-    return {
-        "error_type": (error.type or "")[:FIELD_CHARS_MAX],
-        "error_message": _cut(error.message or ""),
-        "error_stack": _cut(error.stack or ""),
-        "error_category": category if category in _CATEGORIES or not category else "other",
-        "error_fingerprint": error.fingerprint or "",
-        "error_rest": _ENCODE(rest).decode() if rest else "",
-    }
+    return (
+        (error.type or "")[:FIELD_CHARS_MAX],
+        _cut(error.message or ""),
+        _cut(error.stack or ""),
+        category if category in _CATEGORIES or not category else "other",
+        error.fingerprint or "",
+        _ENCODE(rest).decode() if rest else "",
+    )
 
 
 def _cut(text: str) -> str:

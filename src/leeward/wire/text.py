@@ -18,7 +18,10 @@ _ESCAPE = re.compile(
     re.DOTALL,
 )
 _MAYBE_BAD = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)")
-_STRUCTURE = re.compile(rb'"(?:[^"\\]+|\\.)*"|[{}\[\],]', re.DOTALL)
+# Possessive, so that a string without an end costs one look at it; its quote then stands alone.
+_STRUCTURE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\],]', re.DOTALL)
+_BLANK = b" \t\r\n"
+_BACKSLASH = 0x5C  # a single byte is found ten times faster than two
 _REPLACEMENT_ESCAPE = b"\\ufffd"
 _REPLACEMENT_UTF8 = b"\xef\xbf\xbd"
 
@@ -32,7 +35,7 @@ def repair(body: bytes) -> tuple[bytes, bool]:
         except UnicodeDecodeError:
             body = body.decode(errors="replace").encode()
             changed = True
-    if b"\\u" in body and _MAYBE_BAD.search(body):
+    if _BACKSLASH in body and _MAYBE_BAD.search(body):
         repaired = _ESCAPE.sub(_replace_bad, body)
         changed = changed or repaired != body
         body = repaired
@@ -57,18 +60,21 @@ def split_array(text: bytes) -> list[bytes] | None:
     start = 0
     items: list[bytes] = []
     for match in _STRUCTURE.finditer(text):
-        first = match[0][0]
-        if depth == 0 and (first != 0x5B or items):
+        token = match[0]
+        if token == b'"' or (depth == 0 and (token != b"[" or text[: match.start()].strip(_BLANK))):
             return None
-        if first in b"{[":
+        if token in {b"{", b"["}:
             depth += 1
             if depth == 1:
                 start = match.end()
-        elif first in b"}]":
+        elif token in {b"}", b"]"}:
             depth -= 1
             if depth == 0:
-                items.append(text[start : match.start()].strip())
-        elif first == 0x2C and depth == 1:
-            items.append(text[start : match.start()].strip())
+                last = text[start : match.start()].strip(_BLANK)
+                if last or items:
+                    items.append(last)
+                return None if text[match.end() :].strip(_BLANK) else items
+        elif token == b"," and depth == 1:
+            items.append(text[start : match.start()].strip(_BLANK))
             start = match.end()
-    return items if items and depth == 0 else None
+    return None
