@@ -1,6 +1,7 @@
 """Limits on a JSON object as raw bytes: depth, keys, string lengths, digits. Bytes that keep them are not touched.
 
-Limits    depth 64, 1,000 keys an object, 64 KiB a string (cut, with a mark), 1,000 digits a number.
+Limits    depth 64, 1,000 keys an object, 64 KiB a string (cut, the mark included), 1,000 digits a number, its sign,
+          point and exponent counted with them. A string is measured as it is encoded, escapes and all.
 Promises  A payload within the limits comes back as the same object. One that is over a limit is either refused with
           a stable code or changed with the change named; numbers keep their spelling, whatever their size.
           The input must be well-formed JSON in valid UTF-8: the wire's decoder has seen to that.
@@ -23,7 +24,14 @@ DIGITS_MAX: Final = 1000
 
 # Below this size no payload can have 1,000 keys, 1,000 digits in a number, or a string that is too long.
 _SURELY_SHORT: Final = DIGITS_MAX
-_TOKEN = re.compile(rb'"(?:[^"\\]+|\\.)*"|[{}\[\]:,]|[-+.0-9eE]{1000,}', re.DOTALL)
+# Possessive strings, and numbers that are tried at their start only: one look at each byte, whatever it is.
+_TOKEN = re.compile(
+    rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]:]|(?<![-+.0-9eE])[-+.0-9eE]{%d,}' % (DIGITS_MAX + 1), re.DOTALL
+)
+# The start of an escape, and half of a surrogate pair with it: what a cut may leave at the end of a string.
+_SPLIT_ESCAPE = re.compile(
+    rb"(?<!\\)(?:\\\\)*+(\\(?:u(?:[0-9a-fA-F]{0,3}|[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u[0-9a-fA-F]{0,3})?)?))?)\Z"
+)
 _DIGIT_STRIDE: Final = DIGITS_MAX // 2
 
 
@@ -78,7 +86,7 @@ def _walk(raw: bytes) -> tuple[bytes, list[str]] | Dropped:
             keys[-1] += 1
             if keys[-1] > KEYS_MAX:
                 return Dropped("too_many_keys", f"an object has more than {KEYS_MAX} keys")
-        elif first != 0x2C:
+        else:
             return Dropped("invalid_field", f"a number has more than {DIGITS_MAX} digits")
     if not changes:
         return raw, []
@@ -88,12 +96,10 @@ def _walk(raw: bytes) -> tuple[bytes, list[str]] | Dropped:
 
 def _cut_string(token: bytes) -> bytes:
     """Cut an encoded string (quotes included) at a whole character, and say so inside it."""
-    kept = token[1 : STRING_BYTES_MAX + 1]
+    mark = b" [cut: %d bytes]" % (len(token) - 2)
+    kept = token[1 : 1 + STRING_BYTES_MAX - len(mark)]
     # An escape or a UTF-8 sequence may be split at the end: give up to its whole length back.
-    escape = re.search(rb"(?<!\\)(?:\\\\)*(\\(?:u[0-9a-fA-F]{0,3})?)$", kept)
-    if escape:
-        kept = kept[: escape.start(1)]
-    if re.search(rb"\\u[dD][89abAB][0-9a-fA-F]{2}$", kept):  # half of a surrogate pair
-        kept = kept[:-6]
-    kept = kept.decode(errors="ignore").encode()
-    return b'"%b [cut: %d bytes]"' % (kept, len(token) - 2)
+    split = _SPLIT_ESCAPE.search(kept)
+    if split:
+        kept = kept[: split.start(1)]
+    return b'"%b%b"' % (kept.decode(errors="ignore").encode(), mark)

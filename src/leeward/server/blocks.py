@@ -52,6 +52,7 @@ class Chunk(msgspec.Struct):
     segment: int
     head: Head
     rows: list[bytes]
+    payload_bytes: int  # of the record; counted with its last rows
     offset: int = 0
 
     @property
@@ -87,8 +88,9 @@ class Chunk(msgspec.Struct):
         count = position - self.first + 1
         if count >= len(self.rows):
             return self, None
-        front = Chunk(self.sequence, self.segment, self.head, self.rows[:count], self.offset)
-        return front, Chunk(self.sequence, self.segment, self.head, self.rows[count:], self.offset + count)
+        front = Chunk(self.sequence, self.segment, self.head, self.rows[:count], 0, self.offset)
+        rest = Chunk(self.sequence, self.segment, self.head, self.rows[count:], self.payload_bytes, self.offset + count)
+        return front, rest
 
     @property
     def batch(self) -> BatchHead | None:
@@ -139,7 +141,7 @@ def dead_record(block: Range) -> Record:
 
 
 class Seals:
-    """What the log says of blocks behind the checkpoint, in the log's order. For recovery only."""
+    """What the log says of blocks that may not be loaded yet, in the log's order: for recovery."""
 
     def __init__(self) -> None:
         self._blocks: dict[int, Range] = {}
@@ -161,6 +163,12 @@ class Seals:
         """The blocks with rows behind sequence *after*, in order, dead ones included."""
         floor = (after + 1) << INDEX_BITS
         return sorted(block for block in self._blocks.values() if block.last >= floor)
+
+    def forget(self, up_to: int) -> None:
+        """The blocks up to sequence *up_to* are loaded and behind the checkpoint."""
+        kept = self.blocks(up_to)
+        self._dead = {block for block in self._dead if block in kept}
+        self._blocks = {block.first: block for block in kept}
 
     def is_dead(self, block: Range) -> bool:
         """Whether the block waits in the dead-letter list."""

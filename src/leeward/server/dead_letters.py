@@ -46,7 +46,10 @@ _DECODE_LETTER = msgspec.json.Decoder(DeadLetter).decode
 
 
 class DeadLetters:
-    """The list, in a directory of its own. Written by the writer's thread, read and replayed by others."""
+    """The list, in a directory of its own. Written by the writer's thread, read and replayed by others.
+
+    What is known of the letters is replaced, never changed, so that any thread may go through it at any time.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -94,7 +97,7 @@ class DeadLetters:
             os.fsync(file.fileno())
         aside.rename(path)
         self._sync_directory()
-        self._letters[letter.id] = letter
+        self._letters = {**self._letters, letter.id: letter}
 
     def rows(self, letter_id: str) -> list[bytes]:
         """The rows of a letter.
@@ -107,7 +110,8 @@ class DeadLetters:
 
     def remove(self, letter_id: str) -> None:
         """Strike a letter off, once its rows are in the log again."""
-        letter = self._letters.pop(letter_id)
+        letter = self._letters[letter_id]
+        self._letters = {key: other for key, other in self._letters.items() if key != letter_id}
         self._path(letter.id).unlink(missing_ok=True)
         self._sync_directory()
 

@@ -11,10 +11,11 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from leeward.errors import ConfigError, LeewardError, ProtocolError, RetryableError, Unavailable
-from leeward.server.access import Identity, session_cookie
-from leeward.server.http import ClientGone, Request, Response, error_response
+from leeward.errors import ConfigError, ProtocolError, RetryableError
+from leeward.server.access import Identity, allows, forbidden, session_cookie
+from leeward.server.http import ClientGone, Request, Response, error_response, failure_response
 from leeward.server.routes import Route
+from leeward.store.clickhouse import StoreUnavailable
 
 if TYPE_CHECKING:
     from leeward.server.access import Access, Sessions
@@ -65,7 +66,8 @@ class Dispatch:
         self._report = report
         self._exact: dict[str, _Methods] = {}
         self._by_prefix: dict[str, _Methods] = {}
-        self._request_ids = (f"{os.urandom(4).hex()}-{number:x}" for number in itertools.count(1))
+        start = os.urandom(4).hex()
+        self._request_ids = (f"{start}-{number:x}" for number in itertools.count(1))
         for route in routes:
             self._add(route, handlers)
 
@@ -104,24 +106,21 @@ class Dispatch:
             if page and error.status == 401:
                 return Response(303, b"", [(b"location", b"/login")])
             return error_response(error)
-        except LeewardError as error:
-            if not isinstance(error, RetryableError):
-                self._log_failure(request, error)
-            self._counters.refused[error.code] += 1
-            return error_response(error)
-        except (ClientGone, OSError) as error:
-            if isinstance(error, ClientGone):
-                raise
-            self._log_failure(request, error)
+        except ClientGone:
+            raise
         except Exception as error:  # the one boundary: a handler's own failure must not end the connection unanswered
+            # What the store says names files and addresses of this machine: for the log, as all that is not for callers.
+            if isinstance(error, RetryableError) and not isinstance(error, StoreUnavailable):
+                self._counters.refused[error.code] += 1
+                return error_response(error)
             self._log_failure(request, error)
-        return error_response(Unavailable("The server could not answer this request", retry_after_s=1))
+            return failure_response()
 
     def _find(self, request: Request) -> tuple[Route, Handler]:
         path = request.path
+        if path.endswith("/") and path != "/":
+            path = path[:-1]
         methods = self._exact.get(path)
-        if methods is None and path.endswith("/") and path != "/":
-            methods = self._exact.get(path[:-1])
         if methods is None:
             prefix, _, parameter = path.rpartition("/")
             methods = self._by_prefix.get(prefix + "/") if parameter else None
@@ -151,6 +150,8 @@ class Dispatch:
             cookie = session_cookie(request.headers)
             session = self._sessions.find(cookie) if cookie else None
             if session is not None:
+                if not allows(session.scope, route.scope):
+                    raise forbidden(session.scope, route.scope)
                 request.identity = Identity(session.project, session.scope, session.key_id, "")
                 return
         request.identity = self._access.admit(

@@ -1,6 +1,7 @@
 """The door's memory: which ids and batches were accepted lately, and when.
 
-Limits    At least the last 200,000 accepted ids (configurable), and the batches accepted in the same time.
+Limits    At least the last 200,000 accepted ids (configurable), and apart from them the batches that hold the last
+          100,000 keys; at most four times as much.
 Promises  Exact: an id in it was accepted; two requests with the same id never both find it new. Entries are made
           before the log's fsync and taken back if that fails, so every answer, a repeat's too, waits for the log.
           A snapshot is only worth keeping once the log is synced up to where it was taken and nothing was taken
@@ -44,32 +45,43 @@ class DoorStatistics(msgspec.Struct, frozen=True):
     epoch: int
 
 
-class _Generation(msgspec.Struct):
-    """Ids by (project, kind) → first acceptance, and batches by (project, batch id)."""
+class _Ids(msgspec.Struct):
+    """A generation of ids: (project, kind) → id → first acceptance."""
 
-    ids: dict[tuple[int, str], dict[str, int]] = {}
-    batches: dict[tuple[int, str], BatchHead] = {}
+    lanes: dict[tuple[int, str], dict[str, int]] = {}
     count: int = 0
 
 
+class _Batches(msgspec.Struct):
+    """A generation of batches by (project, batch id). `weight` counts each batch and each of its keys."""
+
+    by_id: dict[tuple[int, str], BatchHead] = {}
+    weight: int = 0
+
+
 class _Saved(msgspec.Struct, array_like=True):
-    generations: list[tuple[list[tuple[int, str, dict[str, int]]], list[tuple[int, BatchHead]]]]
+    """Both generations of both, older first."""
+
+    ids: tuple[list[tuple[int, str, dict[str, int]]], list[tuple[int, str, dict[str, int]]]]
+    batches: tuple[list[tuple[int, BatchHead]], list[tuple[int, BatchHead]]]
 
 
 class Door:
-    """Two generations: when the younger holds `ids_max`, the older is forgotten."""
+    """Two generations of each: when the younger holds `ids_max`, the older is forgotten."""
 
     def __init__(self, ids_max: int = 200_000) -> None:
         self._ids_max = ids_max
-        self._young = _Generation()
-        self._old = _Generation()
+        self._young = _Ids()
+        self._old = _Ids()
+        self._young_batches = _Batches()
+        self._old_batches = _Batches()
         self.epoch = 0
 
     def first_seen(self, project: int, kind: str, event_id: str) -> int | None:
         """When the id was accepted first, in milliseconds, or None if the door does not know it."""
         lane = (project, kind)
         for generation in (self._young, self._old):
-            ids = generation.ids.get(lane)
+            ids = generation.lanes.get(lane)
             if ids is not None:
                 seen = ids.get(event_id)
                 if seen is not None:
@@ -80,47 +92,50 @@ class Door:
         """Enter an id, unless the door knows it: then return when it was accepted first, in milliseconds."""
         lane = (project, kind)
         young = self._young
-        ids = young.ids.get(lane)
+        ids = young.lanes.get(lane)
         if ids is None:
-            ids = young.ids[lane] = {}
+            ids = young.lanes[lane] = {}
         seen = ids.get(event_id)
         if seen is None:
-            older = self._old.ids.get(lane)
+            older = self._old.lanes.get(lane)
             if older is not None:
                 seen = older.get(event_id)
         if seen is not None:
             return seen
         ids[event_id] = received_at
-        self._count(1)
+        young.count += 1
+        if young.count >= self._ids_max:
+            self._old, self._young = young, _Ids()
         return None
-
-    def _count(self, entries: int) -> None:
-        self._young.count += entries
-        if self._young.count >= self._ids_max:
-            self._old, self._young = self._young, _Generation()
 
     def forget(self, project: int, ids: Iterable[tuple[str, str]]) -> None:
         """Take back (kind, id)s whose record did not reach the disk."""
         self.epoch += 1
         for kind, event_id in ids:
             for generation in (self._young, self._old):
-                if generation.ids.get((project, kind), {}).pop(event_id, None) is not None:
+                if generation.lanes.get((project, kind), {}).pop(event_id, None) is not None:
                     generation.count -= 1
 
     def batch(self, project: int, batch_id: str) -> BatchHead | None:
         """The batch of that id, if it was accepted lately."""
         key = (project, batch_id)
-        return self._young.batches.get(key) or self._old.batches.get(key)
+        return self._young_batches.by_id.get(key) or self._old_batches.by_id.get(key)
 
     def remember_batch(self, project: int, batch: BatchHead) -> None:
         """Enter an accepted batch."""
-        self._young.batches[project, batch.batch_id] = batch
-        self._count(1 + batch.duplicates)  # its keys take room, even where its events were known
+        self.forget_batch(project, batch.batch_id)
+        young = self._young_batches
+        young.by_id[project, batch.batch_id] = batch
+        young.weight += _weight(batch)
+        if young.weight >= self._ids_max:
+            self._old_batches, self._young_batches = young, _Batches()
 
     def forget_batch(self, project: int, batch_id: str) -> None:
         """Take back a batch whose record did not reach the disk."""
-        self._young.batches.pop((project, batch_id), None)
-        self._old.batches.pop((project, batch_id), None)
+        for generation in (self._young_batches, self._old_batches):
+            batch = generation.by_id.pop((project, batch_id), None)
+            if batch is not None:
+                generation.weight -= _weight(batch)
 
     def learn(self, head: Head) -> None:
         """Enter what a record of the log says was accepted: after a restart, oldest record first."""
@@ -131,37 +146,43 @@ class Door:
 
     def snapshot(self) -> bytes:
         """Everything, as bytes for `restore`."""
-        return msgspec.msgpack.encode(
-            _Saved(
-                [
-                    (
-                        [(project, kind, ids) for (project, kind), ids in generation.ids.items()],
-                        [(project, batch) for (project, _), batch in generation.batches.items()],
-                    )
-                    for generation in (self._old, self._young)
-                ]
-            )
+        older, younger = (
+            [(project, kind, ids) for (project, kind), ids in generation.lanes.items()]
+            for generation in (self._old, self._young)
         )
+        older_batches, younger_batches = (
+            [(project, batch) for (project, _), batch in generation.by_id.items()]
+            for generation in (self._old_batches, self._young_batches)
+        )
+        return msgspec.msgpack.encode(_Saved((older, younger), (older_batches, younger_batches)))
 
     def restore(self, saved: bytes) -> bool:
         """Replace the memory by a snapshot. False, and nothing changed, when the bytes are no snapshot."""
         try:
-            generations = msgspec.msgpack.decode(saved, type=_Saved).generations
-            self._old, self._young = (
-                _Generation(
-                    {(project, kind): ids for project, kind, ids in lanes},
-                    {(project, batch.batch_id): batch for project, batch in batches},
-                    sum(len(ids) for _, _, ids in lanes),
-                )
-                for lanes, batches in generations
-            )
-        except (msgspec.MsgspecError, ValueError):
+            found = msgspec.msgpack.decode(saved, type=_Saved)
+        except msgspec.MsgspecError:
             return False
+        self._old, self._young = (
+            _Ids({(project, kind): ids for project, kind, ids in lanes}, sum(len(ids) for _, _, ids in lanes))
+            for lanes in found.ids
+        )
+        self._old_batches, self._young_batches = (
+            _Batches(
+                {(project, batch.batch_id): batch for project, batch in batches},
+                sum(_weight(batch) for _, batch in batches),
+            )
+            for batches in found.batches
+        )
         return True
 
     def statistics(self) -> DoorStatistics:
         """How much the door remembers."""
-        generations = (self._young, self._old)
         return DoorStatistics(
-            ids=sum(g.count for g in generations), batches=sum(len(g.batches) for g in generations), epoch=self.epoch
+            ids=self._young.count + self._old.count,
+            batches=len(self._young_batches.by_id) + len(self._old_batches.by_id),
+            epoch=self.epoch,
         )
+
+
+def _weight(batch: BatchHead) -> int:
+    return 1 + len(batch.keys)

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, Self
 
 import msgspec
 
-from leeward.errors import LeewardError, ProtocolError, RateLimited, RetryableError
+from leeward.errors import LeewardError, ProtocolError, RateLimited, RetryableError, Unavailable
 from leeward.server.unpack import unpack
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Request",
     "Response",
     "error_response",
+    "failure_response",
     "json_response",
     "read_body",
 ]
@@ -177,7 +178,7 @@ def json_response(value: Any, status: int = 200, headers: Headers | None = None)
 
 
 def error_response(error: LeewardError) -> Response:
-    """The native answer that an error deserves. Nothing internal gets into it."""
+    """The native answer that an error deserves. One that was not made for a caller says nothing of itself."""
     headers: Headers = []
     details: list[str] = []
     if isinstance(error, ProtocolError):
@@ -191,10 +192,15 @@ def error_response(error: LeewardError) -> Response:
         status = 429 if isinstance(error, RateLimited) else 503
         headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s or 1))))
     else:
-        status = 503
+        return failure_response()
     if error.fix:
         details.append(error.fix)
     return json_response(ErrorBody(error.message, error.code, details), status, headers)
+
+
+def failure_response() -> Response:
+    """The answer to a request that failed in here: why is for the log."""
+    return error_response(Unavailable("The server could not answer this request", retry_after_s=1))
 
 
 async def read_body(request: Request, limits: BodyLimits, lease: Lease) -> bytes:

@@ -19,6 +19,7 @@ from typing import Final
 __all__ = ["IdFilter"]
 
 _PROBES: Final = 4
+_PROBE_RANGE: Final = range(_PROBES)
 _BITS_PER_ID: Final = 10
 FIRST_BITS: Final = 1 << 21
 LARGEST_BITS: Final = 1 << 28
@@ -39,7 +40,7 @@ class _Generation:
     def has(self, digest: int) -> bool:
         bits, mask = self.bits, self.mask
         step = (digest >> 31) | 1
-        for _ in range(_PROBES):
+        for _ in _PROBE_RANGE:
             place = digest & mask
             if not bits[place >> 3] >> (place & 7) & 1:
                 return False
@@ -49,7 +50,7 @@ class _Generation:
     def add(self, digest: int) -> None:
         bits, mask = self.bits, self.mask
         step = (digest >> 31) | 1
-        for _ in range(_PROBES):
+        for _ in _PROBE_RANGE:
             place = digest & mask
             bits[place >> 3] |= 1 << (place & 7)
             digest += step
@@ -79,14 +80,24 @@ class IdFilter:
     def add_and_find(self, lane: tuple[int, str], ids: Sequence[str], newest_ms: int) -> list[int]:
         """Enter ids of a (project, kind); return the indices of those that perhaps were there before."""
         salt = hash(lane)
+        young = self._room(newest_ms)
+        older = self._generations[:-1]
+        bits, mask = young.bits, young.mask
         perhaps: list[int] = []
         for index, event_id in enumerate(ids):
             digest = hash(event_id) ^ salt
-            for generation in self._generations:
-                if generation.has(digest):
-                    perhaps.append(index)
-                    break
-            self._room(newest_ms).add(digest)
+            step = digest >> 31 | 1
+            place = digest & mask
+            new = False
+            for _ in _PROBE_RANGE:  # as in _Generation.has and .add, at once: this loop runs for every event
+                byte, bit = place >> 3, 1 << (place & 7)
+                if not bits[byte] & bit:
+                    bits[byte] |= bit
+                    new = True
+                place = (place + step) & mask
+            if not new or any(generation.has(digest) for generation in older):
+                perhaps.append(index)
+        young.count += len(ids)
         return perhaps
 
     def merge(self, older: IdFilter) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from leeward.server.counters import Counters
 
-__all__ = ["Operations", "PartState"]
+__all__ = ["Operations", "PartState", "worst_state"]
 
 State = Literal["healthy", "degraded", "unhealthy"]
 _RANK: tuple[State, ...] = ("healthy", "degraded", "unhealthy")
@@ -27,6 +27,11 @@ class PartState(msgspec.Struct, frozen=True):
     state: State
     detail: str = ""
     figures: dict[str, float] = {}
+
+
+def worst_state(parts: Mapping[str, PartState]) -> State:
+    """The state of the whole: that of its worst part."""
+    return max((part.state for part in parts.values()), key=_RANK.index)
 
 
 class Operations:
@@ -51,7 +56,7 @@ class Operations:
     async def health(self, request: Request) -> Response:  # noqa: ARG002 - see livez
         """Every part."""
         parts = self._parts()
-        worst = max((part.state for part in parts.values()), key=_RANK.index)
+        worst = worst_state(parts)
         shown: dict[str, dict[str, Any]] = {}
         for name, part in parts.items():
             shown[name] = {"status": part.state}

@@ -73,6 +73,8 @@ class _Admission(msgspec.Struct):
     entered: list[tuple[str, str]] = []  # (kind, id) of each row
     repeated: list[tuple[str, str]] = []
     batch: BatchHead | None = None
+    records: int = 0
+    size: int = 0  # payload bytes of the records
     counted: bool = True  # as accepted: not when it was before
     done: Any = None  # the future that the request waits for
 
@@ -95,11 +97,14 @@ class Pipeline:
         self._limits = limits
         self._unstored_bytes = unstored_bytes
         self._loop = asyncio.get_running_loop()
-        self._commit: GroupCommit | None = None
+        self._commit: GroupCommit[Any] | None = None
         self._received_at = 0
         self.on_durable: Callable[[], None] = lambda: None  # called from the log's thread after each group
+        self.acknowledged_sequence = 0  # the last record of events that is on stable storage
+        self.synced_ms: int | None = None  # when the log was last synced for events
+        self.bytes_taken = 0  # payload bytes of all records of events in the log
 
-    def attach(self, commit: GroupCommit) -> None:
+    def attach(self, commit: GroupCommit[Any]) -> None:
         """Connect the log's committer; its `on_group` is `settle`."""
         self._commit = commit
 
@@ -186,6 +191,14 @@ class Pipeline:
         self._counters.duplicates_at_door += len(batch.keys)
         return batch
 
+    async def barrier(self) -> None:
+        """Return once everything that was handed to the log before is on stable storage.
+
+        Raises:
+            Unavailable: the log cannot write.
+        """
+        await self._append(_Admission(0, 0))
+
     async def replay(self, events: Sequence[Event], *, project: int) -> None:
         """Put events that were accepted before back into the log. They keep their ids and times; the store decides.
 
@@ -224,7 +237,11 @@ class Pipeline:
         self._loop.call_soon_threadsafe(self._settle, [entry for entry in group if isinstance(entry[0], _Admission)])
 
     def _settle(self, group: Sequence[tuple[_Admission, int | None, LeewardError | None]]) -> None:
-        for admission, _, error in group:
+        for admission, sequence, error in group:
+            if sequence is not None and admission.records:
+                self.acknowledged_sequence = sequence + admission.records - 1
+                self.bytes_taken += admission.size
+                self.synced_ms = self._clock.wall_ms()
             if error is not None:
                 # At once, before anybody is told: a request that comes now must find these ids new.
                 self._door.forget(admission.project, admission.entered)
@@ -272,7 +289,10 @@ class Pipeline:
         """Hand the admission to the log and wait until everything up to it is on stable storage."""
         assert self._commit is not None
         admission.done = self._loop.create_future()
-        self._commit.submit(_records(admission), admission)
+        records = _records(admission)
+        admission.records = len(records)
+        admission.size = sum(len(record.payload) for record in records)
+        self._commit.submit(records, admission)
         await asyncio.shield(admission.done)
         for kind, event_id in admission.repeated:
             if self._door.first_seen(admission.project, kind, event_id) is None:

@@ -20,6 +20,7 @@ from leeward.model import KINDS, LEVELS
 from leeward.server.door import event_key, key_code
 from leeward.server.http import Request, Response, json_response
 from leeward.server.routes import QUERY_PARAMETERS, QueryAnswer
+from leeward.store.clickhouse import StoreUnavailable
 from leeward.store.events import EventQuery
 
 if TYPE_CHECKING:
@@ -118,17 +119,21 @@ class Query:
         query = self._read(parameters, request.project)
         wait_s = _number(parameters, "wait_ms", WAIT_MS_MAX, 0, WAIT_MS_MAX) / 1000
         if wait_s and not await self._barrier.wait_loaded(wait_s):
-            raise Unavailable(
-                f"The store is behind: {self._barrier.lag()}. Ask again, or with wait_ms=0 for what is there",
-                code="store_behind",
-                retry_after_s=2,
-            )
-        rows = await self._run(self._store.query, query)
+            raise self._behind("Ask again, or with wait_ms=0 for what is there")
+        try:
+            rows = await self._run(self._store.query, query)
+        except StoreUnavailable:
+            raise self._behind("It does not answer just now. Ask again") from None
         cursor = None
         if len(rows) == query.limit:
             last = rows[-1]
             cursor = self._cursors.make(query, last["received_at"], last["wal_position"])
         return json_response(QueryAnswer(len(rows), [event_out(row, self._retention_ms) for row in rows], cursor))
+
+    def _behind(self, advice: str) -> Unavailable:
+        return Unavailable(
+            f"The store is behind: {self._barrier.lag()}. {advice}", code="store_behind", retry_after_s=2
+        )
 
     def _read(self, parameters: Mapping[str, str], project: int) -> EventQuery:
         for name in parameters:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from leeward.errors import LeewardError, Refused, Unavailable
+from leeward.errors import ConfigError, LeewardError, Refused, Unavailable
 from leeward.server.blocks import Chunk, Range, Seals, batch_row, dead_record, seal_record, split_record
 from leeward.server.id_filter import IdFilter
 from leeward.server.pipeline import DATA
@@ -76,8 +76,9 @@ class Writer:
         self,
         *,
         log: Log,
-        commit: GroupCommit,
+        commit: GroupCommit[Any],
         store: EventStore,
+        prepare: Callable[[], None],
         counters: Counters,
         dead_letters: DeadLetters,
         clock: Clock,
@@ -90,6 +91,7 @@ class Writer:
         self._log = log
         self._commit = commit
         self._store = store
+        self._prepare = prepare
         self._counters = counters
         self._dead_letters = dead_letters
         self._clock = clock
@@ -99,6 +101,7 @@ class Writer:
         self._report = report
         self._wake = threading.Condition()
         self._stirred = False
+        self._idle = False
         self._hurry = False
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -112,12 +115,14 @@ class Writer:
         self._sealed = deque(seals.blocks(log.checkpoint_sequence))
         self._seals = seals
         self.bytes_loaded = 0
+        self.waiting_since_ms: int | None = None  # receipt of the oldest event that was read and is not loaded
         self.trouble = ""
         # The filter of ids; until the one built from the store is merged in, the store is asked about every id.
         self._filter = IdFilter()
         self._rebuilt: Future[IdFilter] | None = None
         self._filter_ready = False
-        self._next_checkpoint_s = 0.0
+        self._next_checkpoint_s = clock.monotonic_s() + limits.checkpoint_every_s
+        self._loaded_segment = self._checkpoint_segment = 0  # a segment that is loaded whole can be deleted
         self._next_retention_s = 0.0
 
     # -- from other threads ------------------------------------------------------------------------------------------
@@ -128,10 +133,15 @@ class Writer:
         self._thread.start()
 
     def stir(self) -> None:
-        """There is something new in the log."""
-        with self._wake:
-            self._stirred = True
-            self._wake.notify()
+        """There is something new in the log.
+
+        Called for every group commit, so it wakes the thread only out of idleness: while a block fills, the thread
+        sleeps until the block's age is reached and then reads all there is at once.
+        """
+        self._stirred = True
+        if self._idle:
+            with self._wake:
+                self._wake.notify()
 
     def seal_now(self) -> None:
         """Somebody waits for what is in the log: do not wait for a fuller block."""
@@ -166,9 +176,27 @@ class Writer:
     # -- the thread --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while self.step():
-            pass
+        if self._insist(self._prepare, expected="the store is starting") is None:
+            while self._step_safely():
+                pass
         self._checkpoint()
+
+    def _step_safely(self) -> bool:
+        try:
+            return self.step()
+        except Exception as error:  # the one boundary of this thread: without it no event would ever be loaded again
+            self._report("writer_failed", {"error": error})
+            self.trouble = f"loading failed and is begun again: {type(error).__name__}"
+            self._rewind()
+            self._pause(self._limits.retry_later_s)
+            return not self._stopping
+
+    def _rewind(self) -> None:
+        """Go back to what is known to be loaded, as after a crash: nothing that was read is taken for loaded."""
+        self._pending.clear()
+        self._count_pending()
+        self._read_sequence = self.loaded_sequence
+        self._sealed = deque(self._seals.blocks(self.loaded_sequence))
 
     def step(self) -> bool:
         """One round: read, load one block if there is one to load, look after the rest. False when stopped and done."""
@@ -189,13 +217,17 @@ class Writer:
 
     def _wait(self) -> None:
         with self._wake:
-            if not self._stirred:
-                timeout_s = self._limits.checkpoint_every_s
-                if self._pending:
-                    age_s = self._clock.monotonic_s() - self._pending_since_s
-                    timeout_s = max(self._limits.age_s_max - age_s, 0.001)
-                self._wake.wait(timeout_s)
+            self._idle = not self._pending  # before `_stirred` is looked at: `stir` does it the other way round
+            if self._pending:
+                age_s = self._clock.monotonic_s() - self._pending_since_s
+                self._wake.wait_for(self._is_pressed, max(self._limits.age_s_max - age_s, 0.001))
+            elif not self._stirred:
+                self._wake.wait(self._limits.checkpoint_every_s)
+            self._idle = False
             self._stirred = False
+
+    def _is_pressed(self) -> bool:
+        return self._hurry or self._stopping
 
     def _read(self) -> None:
         while self._pending_rows < self._limits.rows_max and self._pending_bytes < self._limits.bytes_max:
@@ -212,7 +244,8 @@ class Writer:
         head, rows = unpack(entry.payload)
         if not self._pending:
             self._pending_since_s = self._clock.monotonic_s()
-        self._pending.append(Chunk(entry.sequence, entry.segment, head, rows))
+            self.waiting_since_ms = self.waiting_since_ms or head.received_at
+        self._pending.append(Chunk(entry.sequence, entry.segment, head, rows, len(entry.payload)))
         self._pending_rows += len(rows)
         self._pending_bytes += len(entry.payload)
 
@@ -303,7 +336,7 @@ class Writer:
             self._counters.stored += len(built.lines)
             self._counters.blocks += 1
             return True
-        if isinstance(refusal, Unavailable):
+        if not isinstance(refusal, Refused):
             return False
         return self._halve(block, chunks, built, refusal)
 
@@ -396,23 +429,27 @@ class Writer:
             suspects += [of_kind[index] for index in perhaps] if self._filter_ready else of_kind
         return [index for index in suspects if letters[index].islower()]  # upper case: the id was made here
 
-    def _insist(self, call: Callable[[], object]) -> LeewardError | None:
-        """Call the store until it answers. None: done; otherwise why it refuses, or that we were told to stop."""
+    def _insist(self, call: Callable[[], object], *, expected: str = "") -> LeewardError | None:
+        """Call the store until it answers. None: done; otherwise why it refuses, or that we were told to stop.
+
+        With *expected*, that it does not answer yet is no news: only what is wrong for good is reported.
+        """
         delays = iter(self._limits.retry_delays_s)
         while True:
             try:
                 call()
             except Refused as error:
                 return error
-            except Unavailable as error:
-                if not self.trouble:
-                    self._report("store_unavailable", {"reason": str(error)})
-                self.trouble = str(error)
+            except (Unavailable, ConfigError) as error:
+                trouble = expected if expected and isinstance(error, Unavailable) else str(error)
+                if trouble not in {self.trouble, expected}:
+                    self._report("store_unavailable", {"reason": trouble, "fix": error.fix})
+                self.trouble = trouble
                 if self._stopping:
                     return error
                 self._pause(next(delays, self._limits.retry_later_s))
             else:
-                if self.trouble:
+                if self.trouble and self.trouble != expected:
                     self._report("store_back", {"was": self.trouble})
                 self.trouble = ""
                 return None
@@ -426,8 +463,8 @@ class Writer:
         """Put a record of our own into the log and wait until it is synced. False: the log cannot take it now."""
         while True:
             done: Future[int] = Future()
-            self._commit.submit([record], done)
             try:
+                self._commit.submit(record, done, urgent=True)  # what drains the log may use its last room
                 done.result()
             except LeewardError as error:
                 self.trouble = f"the log cannot be written: {error}"
@@ -435,12 +472,15 @@ class Writer:
                     return False
                 self._pause(self._limits.retry_later_s)
             else:
+                self._seals.learn(record.type, record.payload)
                 return True
 
     def _done(self, chunks: list[Chunk]) -> None:
-        self.bytes_loaded += sum(chunk.size for chunk in chunks)
+        self.bytes_loaded += sum(chunk.payload_bytes for chunk in chunks)
         last = chunks[-1]
         whole = last.offset + len(last.rows) >= len(last.head.ids)
+        self._loaded_segment = last.segment
+        self.waiting_since_ms = self._pending[0].head.received_at if self._pending else None
         self._loaded(last.sequence if whole else last.sequence - 1)
 
     def _loaded(self, sequence: int) -> None:
@@ -453,7 +493,7 @@ class Writer:
     def _look_after(self) -> None:
         now_s = self._clock.monotonic_s()
         self._look_after_filter()
-        if now_s >= self._next_checkpoint_s or self._log.deletable(self.loaded_sequence):
+        if now_s >= self._next_checkpoint_s or self._loaded_segment > self._checkpoint_segment:
             self._next_checkpoint_s = now_s + self._limits.checkpoint_every_s
             self._checkpoint()
         if now_s >= self._next_retention_s and not self.trouble:
@@ -470,23 +510,29 @@ class Writer:
 
     def _rebuild_filter(self) -> None:
         """Build a filter of all ids in the store, aside; ids loaded meanwhile are in the filter already."""
-        while not self._stopping:
-            rebuilt = IdFilter()
+        assert self._rebuilt is not None
+        rebuilt: IdFilter | None = None
+        while rebuilt is None and not self._stopping:
             try:
-                for keys in self._store.ids_since(self._clock.wall_ms() - self._limits.id_window_ms):
-                    for project, kind, event_id in keys:
-                        rebuilt.add((project, kind), (event_id,), self._clock.wall_ms())
-                    if self._stopping:
-                        return
-                assert self._rebuilt is not None
-                self._rebuilt.set_result(rebuilt)
+                rebuilt = self._filter_of_store()
             except (Unavailable, Refused) as error:
                 self._report("filter_waits", {"reason": str(error)})
                 self._pause(self._limits.retry_later_s)
-            else:
-                return
+        if rebuilt is not None:
+            self._rebuilt.set_result(rebuilt)
+
+    def _filter_of_store(self) -> IdFilter:
+        now_ms = self._clock.wall_ms()
+        rebuilt = IdFilter()
+        for keys in self._store.ids_since(now_ms - self._limits.id_window_ms):
+            for project, kind, event_id in keys:
+                rebuilt.add((project, kind), (event_id,), now_ms)
+            if self._stopping:
+                break
+        return rebuilt
 
     def _checkpoint(self) -> None:
+        self._checkpoint_segment = self._loaded_segment
         if self.loaded_sequence <= self._log.checkpoint_sequence:
             return
         sequence = self.loaded_sequence
@@ -497,6 +543,8 @@ class Writer:
             self._log.checkpoint(sequence, note)
         except LeewardError as error:
             self._report("checkpoint_failed", {"reason": str(error)})
+        else:
+            self._seals.forget(sequence)
 
     def _drop_expired(self) -> None:
         now_ms = self._clock.wall_ms()

@@ -1,0 +1,137 @@
+"""Runs the application: the socket, uvicorn, signals. One process serves a machine.
+
+SIGINT and SIGTERM stop it in order: no new connections, running requests end, the log is synced, exit code 0. A second
+signal does not wait for running requests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import uvicorn
+
+from leeward.errors import ConfigError
+from leeward.server.protocol import limited_protocol
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from leeward.server.app import Application
+
+__all__ = ["bind", "loop_factory", "serve"]
+
+BACKLOG: Final = 2048
+GC_THRESHOLD: Final = 50_000
+SWITCH_INTERVAL_S: Final = 0.001
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Bind the listening socket.
+
+    Raises:
+        ConfigError: the port is taken or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    if sys.platform != "win32":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"port {port} on {host} cannot be used: {error.strerror or error}",
+            code="address_taken",
+            where="[server] host, port",
+            fix=f"leeward serve --port {port + 1}, or stop what uses it",
+        ) from None
+    return listener
+
+
+async def serve(application: Application, listener: socket.socket, on_ready: Callable[[], Awaitable[None]]) -> None:
+    """Start the application's parts, answer requests until a signal comes, stop the parts.
+
+    Args:
+        application: not started yet.
+        listener: as `bind` returns it; closed at the end.
+        on_ready: called once requests are answered.
+
+    Raises:
+        ConfigError: a part cannot start.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)  # the loop must get the interpreter back soon from log and writer
+    for name in ("uvicorn", "uvicorn.error"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
+        logging.getLogger(name).propagate = False
+    try:
+        await application.start()
+        settings = application.settings.server
+        config = uvicorn.Config(
+            application,
+            http=limited_protocol(head_timeout_s=settings.head_timeout_s, connections_max=settings.connections_max),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=round(settings.idle_timeout_s),
+            timeout_graceful_shutdown=round(settings.shutdown_timeout_s),
+        )
+        gc.collect()
+        gc.freeze()  # what was built at start stays: the collector need not look at it again
+        gc.set_threshold(GC_THRESHOLD)
+        server = _Server(config, on_ready, application.stopping)
+        await server.serve(sockets=[listener])
+    finally:
+        await application.stop()
+        listener.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server with our signals: it does not raise them again when it is done."""
+
+    def __init__(
+        self, config: uvicorn.Config, on_ready: Callable[[], Awaitable[None]], on_stop: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+        self._on_stop = on_stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        await self._on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self._signalled) for number in _STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler's signature
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+        self._on_stop()
+
+
+def loop_factory() -> Callable[[], Any] | None:
+    """Give uvloop where there is one."""
+    if sys.platform == "win32":
+        return None
+    import uvloop  # noqa: PLC0415 - not on Windows
+
+    factory: Callable[[], Any] = uvloop.new_event_loop
+    return factory
