@@ -1,0 +1,207 @@
+"""The spool among signals, forks and kill -9: C9, C12, C14, C15."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from leeward.journal.spool import SpoolReader, SpoolWriter, orphans
+
+HEAVY = os.environ.get("LEEWARD_TEST_HEAVY") == "1"
+SMALL = {"first_bytes": 8192, "segment_bytes": 16384}
+
+
+def collect(root: str) -> list[bytes]:
+    """Adopt everything in *root* and remove it."""
+    got = []
+    for reader in orphans(root):
+        while records := reader.take(bytes_max=1 << 30, count_max=1000):
+            got += [payload for _, payload in records]
+            reader.acknowledge(records[-1][0])
+        assert reader.damaged_spans == 0
+        assert reader.finish()
+    return got
+
+
+@pytest.fixture
+def root(tmp_path):
+    return str(tmp_path / "spool")
+
+
+def test_c12_a_signal_handler_that_appends_while_it_interrupts_an_append_loses_nothing(root):
+    """The handler strikes at every line of `append` and what it calls, the laying out of segments included."""
+    writer = SpoolWriter.create(root, **SMALL)
+    stored: list[bytes] = []
+    chance = random.Random(12)
+
+    def store(name: bytes) -> None:
+        payload = name + b"%d" % len(stored) + bytes(chance.randint(0, 2500))
+        assert writer.append(payload) is not None
+        stored.append(payload)
+
+    def strike(frame, event, argument):
+        if "spool_writer" in frame.f_code.co_filename and chance.random() < 0.1:
+            sys.settrace(None)
+            signal.raise_signal(signal.SIGUSR1)
+            sys.settrace(strike)
+        return strike
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: store(b"handler "))
+    tracing = sys.gettrace()
+    try:
+        for _ in range(400):
+            sys.settrace(strike)
+            store(b"main ")
+            sys.settrace(tracing)
+    finally:
+        sys.settrace(tracing)
+        signal.signal(signal.SIGUSR1, before)
+
+    assert sum(payload.startswith(b"handler") for payload in stored) > 100
+    got = [payload for _, payload in SpoolReader.of(writer).take(bytes_max=1 << 30, count_max=1 << 20)]
+    assert sorted(got) == sorted(stored)
+    writer.close()
+
+
+def test_threads_that_append_at_once_and_a_reader_that_delivers_lose_and_double_nothing(root):
+    writer = SpoolWriter.create(root, **SMALL)
+    reader = SpoolReader.of(writer)
+    total = 4 * 1500
+    got: list[bytes] = []
+
+    def append(name):
+        for n in range(1500):
+            assert writer.append(b"%d %d " % (name, n) + bytes(n % 700)) is not None
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=append, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    while len(got) < total and (any(thread.is_alive() for thread in threads) or reader.pending()[0]):
+        records = reader.take(bytes_max=100_000, count_max=100)
+        writer.prepare()
+        got += [payload for _, payload in records]
+        if records:
+            reader.acknowledge(records[-1][0])
+    sys.setswitchinterval(interval)
+    for thread in threads:
+        thread.join()
+
+    assert len(got) == total
+    assert len(set(got)) == total
+    for name in range(4):
+        numbers = [int(payload.split()[1]) for payload in got if payload.startswith(b"%d " % name)]
+        assert numbers == sorted(numbers)
+    assert reader.damaged_spans == 0
+    assert reader.finish()
+
+
+APPENDING = """
+import os, sys
+from leeward.journal.spool import SpoolWriter
+writer = SpoolWriter.create(sys.argv[1], first_bytes=8192, segment_bytes=16384)
+n = 0
+while True:
+    assert writer.append(b"%d %d " % (os.getpid(), n) + bytes(n * 37 % 900)) is not None
+    os.write(1, b"%d\\n" % n)
+    n += 1
+"""
+
+
+def killed_after(root: str, lines: int) -> tuple[int, int]:
+    """Let a process append until it has confirmed about *lines* records, kill it; give its id and what it confirmed."""
+    process = subprocess.Popen([sys.executable, "-c", APPENDING, root], stdout=subprocess.PIPE)
+    for _ in range(lines):
+        process.stdout.readline()
+    process.kill()
+    confirmed = process.stdout.read().split(b"\n")[-2:]
+    process.wait()
+    process.stdout.close()
+    return process.pid, max([lines - 1, *(int(n) for n in confirmed[:1] if n)])
+
+
+def test_c9_what_append_confirmed_survives_kill_9_and_is_delivered_once(root):
+    for round_number in range(300 if HEAVY else 8):
+        pid, confirmed = killed_after(root, random.Random(round_number).randint(1, 400))
+
+        got = collect(root)
+
+        numbers = [int(payload.split()[1]) for payload in got]
+        assert {int(payload.split()[0]) for payload in got} == {pid}
+        assert numbers == list(range(len(numbers))), "lost or doubled"
+        assert len(numbers) - 1 in {confirmed, confirmed + 1}
+    assert os.listdir(root) == []
+
+
+def test_c15_processes_that_die_and_processes_that_adopt_lose_and_double_nothing(root):
+    """Some append and are killed, others adopt at the same time; each record is delivered by exactly one."""
+    adopting = (
+        "import sys, time\nsys.path.insert(0, sys.argv[2])\nfrom journal.test_spool_processes import collect\n"
+        "stop = time.monotonic() + 20\nwhile time.monotonic() < stop:\n"
+        "    for payload in collect(sys.argv[1]): print(payload[:30].rstrip(bytes(1)).decode(), flush=True)\n"
+        "    if sys.stdin in __import__('select').select([sys.stdin], [], [], 0)[0]: break\n"
+        "for payload in collect(sys.argv[1]): print(payload[:30].rstrip(bytes(1)).decode(), flush=True)\n"
+    )
+    tests = os.path.dirname(os.path.dirname(__file__))
+    adopters = [
+        subprocess.Popen(
+            [sys.executable, "-c", adopting, root, tests], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    expected = [killed_after(root, 30 * (n + 1)) for n in range(20 if HEAVY else 5)]
+    delivered = []
+    for adopter in adopters:
+        delivered += adopter.communicate("stop\n")[0].splitlines()
+        assert adopter.returncode == 0
+
+    by_process = {}
+    for line in delivered:
+        pid, number = line.split()
+        by_process.setdefault(int(pid), []).append(int(number))
+    for pid, confirmed in expected:
+        numbers = sorted(by_process.pop(pid))
+        assert numbers == list(range(len(numbers)))
+        assert len(numbers) - 1 in {confirmed, confirmed + 1}
+    assert by_process == {}
+
+
+def test_c14_forks_in_the_middle_of_appends_send_nothing_twice(root):
+    """Threads append while children are forked; each child makes a spool of its own and is killed."""
+    writer = SpoolWriter.create(root, **SMALL)
+    stop = threading.Event()
+    stored: list[bytes] = []
+
+    def append():
+        while not stop.is_set():
+            payload = b"parent %d " % len(stored) + bytes(len(stored) % 500)
+            if writer.append(payload) is None:
+                return
+            stored.append(payload)
+
+    thread = threading.Thread(target=append)
+    thread.start()
+    children = []
+    for _ in range(200 if HEAVY else 15):
+        child = os.fork()
+        if child == 0:
+            assert writer.append(b"no") is None
+            own = SpoolWriter.create(root, **SMALL)
+            own.append(b"child %d" % os.getpid())
+            os.kill(os.getpid(), signal.SIGKILL)
+        children.append(child)
+        os.waitpid(child, 0)
+    stop.set()
+    thread.join()
+
+    assert sorted(collect(root)) == sorted(b"child %d" % child for child in children)
+    got = [payload for _, payload in SpoolReader.of(writer).take(bytes_max=1 << 30, count_max=1 << 20)]
+    assert got == stored
+    writer.close()
