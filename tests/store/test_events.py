@@ -1,0 +1,224 @@
+"""What the server relies on, held against the real engine and the one in memory alike."""
+
+import msgspec
+import pytest
+
+from leeward.store.clickhouse import StoreRefused
+from leeward.store.events import COLUMNS, Block, EventQuery
+from store_rows import DAY_MS, NOW_MS, block, event
+
+ALL = EventQuery(project=1, start_ms=0, end_ms=NOW_MS + DAY_MS, limit=1000)
+
+HOSTILE = [
+    "it's", '"quoted"', "back\\slash", "\\'", "tab\tnew\nline\r", "nul\0nul", "\x01\x7f", "é😀\u2028", "{x:String}",
+    "%27; DROP TABLE events --", "--b\r\nContent-Disposition: form-data", "', (1", "\\N", "a" * 100_000, "ÿ", " ", "]",
+]  # fmt: skip
+
+
+def ids(rows):
+    return [row["id"] for row in rows]
+
+
+def test_an_event_comes_out_as_it_went_in_and_absent_fields_are_empty(store):
+    given = event(
+        "e1",
+        data='{"a":1.0,"b":"\\u0000/é","big":123456789012345678901234567890}',
+        level="WARN",
+        duration_ms=1.5,
+        input_tokens=2**40,
+        error_message="x" * 10_000,
+        attributes='{"k":"v"}',
+    )
+    store.load(block([given, event("e2")]))
+    rows = store.query(msgspec.structs.replace(ALL, order="asc"))
+    assert rows[0] == {**msgspec.structs.asdict(given), "wal_position": 0}
+    assert rows[1] == {**msgspec.structs.asdict(event("e2")), "wal_position": 1}
+    assert tuple(rows[0]) == COLUMNS
+    assert rows[1]["data"] == "{}"
+
+
+def test_w12_far_event_times_are_kept_and_never_become_a_partition(store):
+    times = [-(2**62), 0, 1, NOW_MS, 2**62]
+    store.load(block([event(f"e{at}", timestamp=at) for at in times]))
+    assert {row["timestamp"] for row in store.query(ALL)} == set(times)
+    assert store.statistics().rows == 5
+
+
+def test_w10_a_block_that_is_loaded_again_with_its_token_is_stored_once_in_every_table(store):
+    blocks = [block([event(f"e{n}-{i}") for i in range(3)], n * 10, batches=[{"batch_id": f"b{n}"}]) for n in range(5)]
+    for one in blocks:
+        store.load(one)
+    for _ in range(2):
+        for one in blocks:
+            store.load(one)
+    assert sorted(ids(store.query(ALL))) == sorted(f"e{n}-{i}" for n in range(5) for i in range(3))
+    assert sorted(key for chunk in store.ids_since(0) for key in chunk) == sorted(
+        (1, "event", f"e{n}-{i}") for n in range(5) for i in range(3)
+    )
+
+
+def test_w11_honest_repeats_in_another_block_are_both_stored(store):
+    same = event("e1", data='{"same":true}')
+    store.load(block([same], 0))
+    one = block([same], 0)
+    store.load(Block(instance="log", first=1, last=1, segment=1, lines=one.lines))  # the very same bytes
+    assert ids(store.query(ALL)) == ["e1", "e1"]
+
+
+def test_w13_a_block_with_one_row_that_cannot_be_read_is_refused_whole(store):
+    good = block([event(f"e{i}") for i in range(10)], batches=[])
+    for poison in (b'{"project":"x"}', b"{", b"[]", b'{"nobody":1}', good.lines[0][:-1] + b',"data":{}}'):
+        bad = Block(instance="log", first=0, last=10, segment=1, lines=[*good.lines, poison])
+        with pytest.raises(StoreRefused) as refused:
+            store.load(bad)
+        assert refused.value.clickhouse_code
+        assert store.query(ALL) == []
+        assert list(store.ids_since(0)) == []
+    store.load(good)
+    assert len(store.query(ALL)) == 10
+
+
+def test_loaded_says_which_blocks_are_there(store):
+    store.load(block([event("a"), event("b")], 10))
+    store.load(block([event("c")], 30))
+    ranges = [(10, 11), (0, 9), (12, 29), (30, 40), (2**63, 2**63 + 5)]
+    assert store.loaded("log", ranges, NOW_MS) == [True, False, False, True, False]
+    assert store.loaded("other", ranges, NOW_MS) == [False] * 5
+    assert store.loaded("log", [], NOW_MS) == []
+
+
+def test_a_block_whose_batches_alone_arrived_is_not_loaded_and_can_be_loaded_again(store):
+    whole = block([event("a")], 5, batches=[{"batch_id": "b"}])
+    store.load(msgspec.structs.replace(whole, lines=[]))
+    assert store.loaded("log", [(5, 5)], NOW_MS) == [False]
+    store.load(whole)
+    assert store.loaded("log", [(5, 5)], NOW_MS) == [True]
+    assert store.batch(1, "b") is not None
+
+
+def test_known_ids_are_exact_for_any_text(store):
+    store.load(block([event(text) for text in HOSTILE]))
+    keys = [(1, "event", text) for text in HOSTILE]
+    others = [(1, "event", text + "x") for text in HOSTILE] + [(2, "event", HOSTILE[0]), (1, "log", HOSTILE[0])]
+    assert store.known_ids([*keys, *others], 0) == set(keys)
+    assert store.known_ids(keys, NOW_MS + 1) == set()
+    assert store.known_ids([], 0) == set()
+
+
+def test_known_ids_look_past_the_block_that_asks(store):
+    store.load(block([event("a"), event("b")], 10))
+    store.load(block([event("b")], 20))
+    keys = [(1, "event", "a"), (1, "event", "b")]
+    assert store.known_ids(keys, 0, ("log", 10, 11)) == {(1, "event", "b")}
+    assert store.known_ids(keys, 0, ("other", 0, 99)) == set(keys)
+
+
+def test_known_ids_of_thousands_are_asked_in_bounded_pieces(store):
+    store.load(block([event(f"id-{n}") for n in range(2500)]))
+    keys = [(1, "event", f"id-{n}") for n in range(5000)]
+    assert store.known_ids(keys, 0) == set(keys[:2500])
+
+
+def test_ids_since_gives_every_key_of_every_kind(store):
+    store.load(block([event("a"), event("b", kind="log"), event("c", project=2)]))
+    assert {key for chunk in store.ids_since(NOW_MS) for key in chunk} == {
+        (1, "event", "a"), (1, "log", "b"), (2, "event", "c")
+    }  # fmt: skip
+    assert list(store.ids_since(NOW_MS + 1)) == []
+
+
+def test_filters_are_values_and_never_statements(store):
+    store.load(block([event(f"e{n}", distinct_id=text, name=text) for n, text in enumerate(HOSTILE)]))
+    for n, text in enumerate(HOSTILE):
+        found = store.query(msgspec.structs.replace(ALL, filters={"distinct_id": text, "name": text}))
+        assert ids(found) == [f"e{n}"]
+    assert store.query(msgspec.structs.replace(ALL, filters={"distinct_id": "\udcff"})) == []
+
+
+def test_only_known_columns_and_bounded_pages_make_a_query():
+    for wrong in ({"filters": {"data": "x"}}, {"order": "sideways"}, {"limit": 0}, {"limit": 1001}):
+        with pytest.raises(ValueError, match="not a query"):
+            EventQuery(project=1, start_ms=0, end_ms=1, **wrong)
+
+
+@pytest.mark.parametrize("order", ["desc", "asc"])
+def test_w17_pages_neither_skip_nor_repeat_while_rows_arrive(store, order):
+    first = [event(f"e{n:02}", received_at=NOW_MS - n // 3) for n in range(20)]
+    store.load(block(first))
+    page = msgspec.structs.replace(ALL, order=order, limit=7)
+    rows = store.query(page)
+    seen = ids(rows)
+    store.load(block([event("later", received_at=NOW_MS + 1), event("before", received_at=NOW_MS - 100)], 100))
+    for _ in range(4):
+        page = msgspec.structs.replace(page, after=(rows[-1]["received_at"], rows[-1]["wal_position"]))
+        rows = store.query(page)
+        seen += ids(rows)
+        if not rows:
+            break
+    places = {one.id: (one.received_at, index) for index, one in enumerate(first)}
+    assert [x for x in seen if x in places] == sorted(places, key=places.get, reverse=order == "desc")
+
+
+def test_projects_do_not_see_each_other(store):
+    store.load(block([event("mine"), event("theirs", project=2)], batches=[{"batch_id": "b"}]))
+    assert ids(store.query(ALL)) == ["mine"]
+    assert store.event_by_id(1, "event", "theirs") is None
+    assert store.event_by_id(2, "event", "theirs")["id"] == "theirs"
+    assert store.batch(2, "b") is None
+    assert store.minutes(2, 0, NOW_MS + 1) == [(NOW_MS, 1, 0)]
+
+
+def test_retention_hides_a_row_to_the_millisecond(store, clock):
+    store.load(block([event("old"), event("young", received_at=NOW_MS + 1)], batches=[{"batch_id": "b"}]))
+    clock.now_ms = NOW_MS + 7 * DAY_MS - 1
+    assert len(store.query(ALL)) == 2
+    clock.now_ms += 1
+    assert ids(store.query(ALL)) == ["young"]
+    assert store.event_by_id(1, "event", "old") is None
+    assert store.batch(1, "b") is None
+    assert store.minutes(1, 0, NOW_MS + DAY_MS) == [(NOW_MS, 1, 0)]
+
+
+def test_a_batch_comes_back_with_its_answer(store, clock):
+    clock.now_ms = NOW_MS + 1000
+    store.load(block([event("a")], 7, batches=[{"batch_id": "it's", "answer": '{"n":1}', "updated_at": NOW_MS + 9}]))
+    assert store.batch(1, "it's") == {
+        "received_at": NOW_MS, "answer": '{"n":1}', "wal_instance": "log", "wal_position": 7, "updated_at": NOW_MS + 9
+    }  # fmt: skip
+    assert store.batch(1, "its") is None
+
+
+def test_minutes_count_events_and_errors(store):
+    rows = [
+        event("a"),
+        event("b", level="ERROR"),
+        event("c", kind="exception"),
+        event("d", received_at=NOW_MS + 60_000),
+    ]
+    store.load(block(rows))
+    assert store.minutes(1, NOW_MS, NOW_MS + 120_000) == [(NOW_MS, 3, 2), (NOW_MS + 60_000, 1, 0)]
+    assert store.minutes(1, NOW_MS + 1, NOW_MS + 60_000) == []
+
+
+def test_expired_days_are_dropped_and_ids_stay_longer(store, clock):
+    for day in range(10):
+        at = NOW_MS - day * DAY_MS
+        rows = [event(f"day{day}", received_at=at)]
+        store.load(block(rows, day * 10, batches=[{"batch_id": f"b{day}", "received_at": at}]))
+    assert sorted(store.drop_expired(NOW_MS, 7)) == [
+        "batches/20251222", "batches/20251223", "event_ids/20251222", "events/20251222", "events/20251223"
+    ]  # fmt: skip
+    assert store.statistics().rows == 8
+    assert len({key for chunk in store.ids_since(0) for key in chunk}) == 9
+    assert store.drop_expired(NOW_MS, 7) == []
+
+
+def test_w16_a_clock_that_jumps_ahead_deletes_nothing(store, clock):
+    for day in range(3):
+        store.load(block([event(f"day{day}", received_at=NOW_MS - day * DAY_MS)], day * 10))
+    jumped = NOW_MS + 3650 * DAY_MS
+    assert store.drop_expired(jumped, 7) == []
+    store.load(block([event("jumped", received_at=jumped)], 100))
+    assert store.drop_expired(jumped, 7) == []
+    assert store.drop_expired(NOW_MS - 3650 * DAY_MS, 7) == []
+    assert store.statistics().rows == 4
