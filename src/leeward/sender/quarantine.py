@@ -1,0 +1,38 @@
+"""Where events go that the server refused as a whole: a file that a person can read, and can send again.
+
+Format    one JSON line per event: {"cause": "http_400", "event": {…as it was sent…}}
+Limits    `QUARANTINE_BYTES_MAX`; what comes after that is dropped and counted. 0600, never through a symbolic link.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
+__all__ = ["QUARANTINE_BYTES_MAX", "QUARANTINE_NAME", "set_aside"]
+
+QUARANTINE_NAME: Final = "set-aside.jsonl"
+QUARANTINE_BYTES_MAX: Final = 16 * 1024 * 1024
+
+
+def set_aside(folder: str, events: Sequence[bytes], cause: str, *, bytes_max: int = QUARANTINE_BYTES_MAX) -> bool:
+    """Append the events to the folder's file. False if there is no room for them, or the disk did not take them all."""
+    head = b'{"cause":"' + cause.encode("ascii") + b'","event":'
+    lines = b"".join(head + event + b"}\n" for event in events)
+    path = os.path.join(folder, QUARANTINE_NAME)  # noqa: PTH118 - pathlib costs an import that nothing else needs
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        return False
+    try:
+        if os.fstat(descriptor).st_size + len(lines) > bytes_max:
+            return False
+        return os.write(descriptor, lines) == len(lines)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)

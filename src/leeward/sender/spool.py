@@ -1,0 +1,278 @@
+"""Where a client's events wait: this process's spool, memory when the disk fails, and what dead processes left behind.
+
+    <spool root>/<destination>/             0700; one folder for each wire, host, key and user
+        <pid>-<start>-<random>/             a process's spool (journal/spool)
+        set-aside.jsonl                     what the server refused as a whole (quarantine)
+
+Promises  `append` takes no lock, waits for nobody, never raises OSError. A thread or signal handler that comes while
+          the first spool is being made does not wait for it: it makes one of its own, and all of them are sent.
+          A write that stalls is paid once: then events go to memory, until the worker has found the disk healthy.
+Limits    `MEMORY_BYTES_MAX` in memory; what comes when that is full is dropped (the newest) and counted. The spool's
+          own limit is 64 MiB of unsent records a process; when it is full, events go the same way: memory, then dropped.
+          One dead process's spool is adopted at a time, so that a crowd of them costs one descriptor.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+
+from leeward.errors import Unavailable
+from leeward.journal.spool import SpoolReader, SpoolWriter, orphans
+from leeward.sender import quarantine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Final
+
+    from leeward.clock import Clock
+    from leeward.sender.results import Counts
+    from leeward.sender.worker import Lane
+
+__all__ = ["MEMORY_BYTES_MAX", "MemoryLane", "ReaderLane", "Spool"]
+
+MEMORY_BYTES_MAX: Final = 4 * 1024 * 1024
+MEMORY_EVENT_BYTES: Final = 64  # what the interpreter adds to each event
+STALL_S: Final = 0.25
+MEND_EVERY_S: Final = 30.0
+ADOPT_EVERY_S: Final = 30.0
+ADOPT_EAGER_S: Final = 1.0  # when somebody waits for the delivery
+
+
+class MemoryLane:
+    """Events in memory, bounded by bytes. Any thread appends; the worker alone takes and settles."""
+
+    __slots__ = ("_bytes_in", "_bytes_max", "_bytes_out", "_events")
+
+    def __init__(self, bytes_max: int = MEMORY_BYTES_MAX) -> None:
+        self._events: deque[bytes] = deque()
+        self._bytes_in = 0  # counted by the callers, see `Counts` for why that is whole
+        self._bytes_out = 0  # counted by the worker
+        self._bytes_max = bytes_max
+
+    def append(self, event: bytes) -> bool:
+        """Keep an event; false if there is no room."""
+        size = len(event) + MEMORY_EVENT_BYTES
+        if self._bytes_in - self._bytes_out + size > self._bytes_max:
+            return False
+        self._bytes_in += size
+        self._events.append(event)
+        return True
+
+    def pending(self) -> int:
+        """How many wait."""
+        return len(self._events)
+
+    def take(self, events_max: int, bytes_max: int) -> list[bytes]:
+        """The oldest events, at least one if there is one."""
+        events = list(islice(self._events, events_max))  # one step: nobody can append in the middle of it
+        total = 0
+        for index, event in enumerate(events):
+            total += len(event)
+            if total > bytes_max and index:
+                return events[:index]
+        return events
+
+    def settle(self, count: int) -> None:
+        """The oldest `count` events are done with."""
+        for _ in range(count):
+            self._bytes_out += len(self._events.popleft()) + MEMORY_EVENT_BYTES
+
+
+class ReaderLane:
+    """A spool on disk. Any thread counts what it appended; the worker alone takes and settles."""
+
+    __slots__ = ("_counts", "_sequences", "_settled", "appended", "reader")
+
+    def __init__(self, reader: SpoolReader, counts: Counts, *, appended: int = 0) -> None:
+        self.reader = reader
+        self.appended = appended
+        self._counts = counts
+        self._settled = 0
+        self._sequences: deque[int] = deque()
+
+    def pending(self) -> int:
+        """How many wait. Counted here: the reader would have to read them."""
+        return max(0, self.appended - self._settled)
+
+    def take(self, events_max: int, bytes_max: int) -> list[bytes]:
+        """The oldest events, at least one if there is one."""
+        counted = self.appended  # looked at first: what was counted by now can be read
+        records = self.reader.take(bytes_max=bytes_max, count_max=events_max)
+        if not records and counted > self._settled:
+            self._counts.drop("spool_damaged", counted - self._settled)
+            self._settled = counted
+        self._sequences = deque(sequence for sequence, _ in records)
+        return [payload for _, payload in records]
+
+    def settle(self, count: int) -> None:
+        """The oldest `count` events are done with."""
+        sequence = 0
+        for _ in range(count):
+            sequence = self._sequences.popleft()
+        self.reader.acknowledge(sequence)
+        self._settled += count
+
+
+class Spool:
+    """All the lanes of one client in one process. `folder` is empty when there is no disk to use (memory mode)."""
+
+    def __init__(
+        self,
+        folder: str,
+        *,
+        counts: Counts,
+        clock: Clock,
+        create: Callable[[str], SpoolWriter] = SpoolWriter.create,
+        memory_bytes_max: int = MEMORY_BYTES_MAX,
+    ) -> None:
+        self._folder = folder
+        self._counts = counts
+        self._clock = clock
+        self._create = create
+        self._own: list[tuple[SpoolWriter, ReaderLane]] = []
+        self._active: tuple[SpoolWriter, ReaderLane] | None = None
+        self._memory = MemoryLane(memory_bytes_max)
+        self._orphans: Iterator[SpoolReader] | None = None
+        self._orphan: ReaderLane | None = None
+        self._hopeless: set[str] = (
+            set()
+        )  # left spools that cannot be finished: of a newer version, or not ours to delete
+        self._adopted_at_s: float | None = None
+        self._resting_since_s: float | None = None  # the disk stalled then, or did not let us make a spool
+        self.closed = False
+
+    # Called by any thread
+
+    def append(self, event: bytes) -> bool:
+        """Keep an event until the server has it; false if there is no room anywhere."""
+        active = self._active
+        if active is None and self._folder and self._resting_since_s is None:
+            active = self._open()
+        while active is not None:
+            writer, lane = active
+            started_s = self._clock.monotonic_s()
+            stored = writer.append(event) is not None
+            if self._clock.monotonic_s() - started_s > STALL_S:
+                self._rest()
+            if stored:
+                lane.appended += 1
+                return True
+            # Full, or failed; or closed under us by the worker: then there is a new one, or none.
+            active = self._active if self._active is not active else None
+        if self.closed or not self._memory.append(event):
+            return False
+        self._counts.volatile += bool(self._folder)
+        return True
+
+    def volatile(self) -> int:
+        """How many events wait in memory."""
+        return self._memory.pending()
+
+    def abandon(self) -> None:
+        """In a forked child: everything here is the parent's; let go of the copies of its descriptors."""
+        for writer, _ in self._own:
+            writer.close()
+        if self._orphan is not None:
+            self._orphan.reader.close()
+
+    # Called by the worker
+
+    def lanes(self) -> Sequence[Lane]:
+        """The lanes in the order in which they are sent."""
+        lanes: list[Lane] = [lane for _, lane in self._own]
+        lanes.append(self._memory)
+        if self._orphan is not None:
+            lanes.append(self._orphan)
+        return lanes
+
+    @property
+    def adopting(self) -> bool:
+        """Whether there may be more spools of dead processes than the lanes show."""
+        return self._orphans is not None
+
+    def tend(self, *, eager: bool) -> None:
+        """Adopt what dead processes left, one spool at a time; lay out the next segment; see whether the disk is well."""
+        if not self._folder or self.closed:
+            return
+        now_s = self._clock.monotonic_s()
+        if self._resting_since_s is not None:
+            if now_s - self._resting_since_s >= MEND_EVERY_S:
+                self._mend(now_s)
+        elif self._active is not None:
+            self._active[0].prepare()
+        self._adopt(now_s, ADOPT_EAGER_S if eager else ADOPT_EVERY_S)
+
+    def set_aside(self, events: Sequence[bytes], cause: str) -> bool:
+        """Keep refused events in the folder's quarantine; false if that cannot be."""
+        return bool(self._folder) and quarantine.set_aside(self._folder, events, cause)
+
+    def close(self) -> None:
+        """Let go of everything: what is delivered is removed, the rest may be adopted by any process.
+
+        An event that comes after this gets a spool of its own, which the next process sends.
+        """
+        self.closed = True
+        self._active = None
+        for _, lane in self._own:
+            lane.reader.finish()
+        self._own = []
+        if self._orphan is not None:
+            self._orphan.reader.close()
+        self._orphan = None
+        self._orphans = None
+
+    def _open(self) -> tuple[SpoolWriter, ReaderLane] | None:
+        started_s = self._clock.monotonic_s()
+        try:
+            writer = self._create(self._folder)
+        except Unavailable as error:
+            self._counts.last_error = error.code
+            self._rest()
+            return None
+        opened = (writer, ReaderLane(SpoolReader.of(writer), self._counts))
+        self._own.append(opened)
+        self._active = opened
+        if self._clock.monotonic_s() - started_s > STALL_S:
+            self._rest()
+        return opened
+
+    def _rest(self) -> None:
+        """Stay away from the disk for a while."""
+        self._active = None
+        self._resting_since_s = self._clock.monotonic_s()
+
+    def _mend(self, now_s: float) -> None:
+        """Try the disk again, on the worker's time."""
+        self._resting_since_s = None
+        if self._own and self._own[-1][0].prepare():
+            self._active = self._own[-1]
+        elif self._open() is None:
+            self._resting_since_s = now_s
+
+    def _adopt(self, now_s: float, every_s: float) -> None:
+        if self._orphan is not None:
+            if self._orphan.pending():
+                return
+            self._let_go(self._orphan)
+            self._orphan = None
+        if self._orphans is None:
+            if self._adopted_at_s is not None and now_s - self._adopted_at_s < every_s:
+                return
+            self._adopted_at_s = now_s
+            self._orphans = orphans(self._folder)
+        for reader in self._orphans:
+            if reader.directory in self._hopeless:
+                reader.close()
+                continue
+            lane = ReaderLane(reader, self._counts, appended=reader.pending()[0])
+            if lane.pending():
+                self._orphan = lane
+                return
+            self._let_go(lane)
+        self._orphans = None
+
+    def _let_go(self, lane: ReaderLane) -> None:
+        if not lane.reader.finish():
+            self._hopeless.add(lane.reader.directory)

@@ -1,0 +1,53 @@
+"""The file for what the server refused as a whole."""
+
+import json
+import os
+import stat
+
+from leeward.sender import quarantine
+
+EVENTS = [b'{"event_type":"a"}', b'{"event_type":"b"}']
+
+
+def test_c4_each_event_is_a_line_with_the_cause(tmp_path):
+    assert quarantine.set_aside(str(tmp_path), EVENTS, "http_400")
+    assert quarantine.set_aside(str(tmp_path), EVENTS[:1], "http_413")
+
+    path = tmp_path / quarantine.QUARANTINE_NAME
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines == [
+        {"cause": "http_400", "event": {"event_type": "a"}},
+        {"cause": "http_400", "event": {"event_type": "b"}},
+        {"cause": "http_413", "event": {"event_type": "a"}},
+    ]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_c19_it_does_not_grow_beyond_its_limit(tmp_path):
+    assert quarantine.set_aside(str(tmp_path), EVENTS, "http_400", bytes_max=150)
+    assert not quarantine.set_aside(str(tmp_path), EVENTS, "http_400", bytes_max=150)
+    assert (tmp_path / quarantine.QUARANTINE_NAME).stat().st_size <= 150
+
+
+def test_c17_no_symbolic_link_is_followed_and_a_missing_folder_is_no_error(tmp_path):
+    os.symlink(tmp_path / "elsewhere", tmp_path / quarantine.QUARANTINE_NAME)
+
+    assert not quarantine.set_aside(str(tmp_path), EVENTS, "http_400")
+    assert not quarantine.set_aside(str(tmp_path / "missing"), EVENTS, "http_400")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_c17_a_disk_that_does_not_take_it_is_no_error(tmp_path, monkeypatch):
+    def fail(descriptor, data):
+        raise OSError(28, "no space left")
+
+    monkeypatch.setattr(os, "write", fail)
+
+    assert not quarantine.set_aside(str(tmp_path), EVENTS, "http_400")
+
+
+def test_c17_a_line_that_the_disk_cut_short_does_not_count(tmp_path, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:10]))
+
+    assert not quarantine.set_aside(str(tmp_path), EVENTS, "http_400")

@@ -1,0 +1,376 @@
+"""Where events wait: disk, memory, and what dead processes left; with a clock in the test's hand."""
+
+import os
+import stat
+
+import pytest
+from hypothesis import given, strategies as st
+from sender_helpers import HandClock
+
+from leeward.errors import Unavailable
+from leeward.journal.spool import SpoolWriter
+from leeward.sender import spool as spools
+from leeward.sender.results import Counts
+from leeward.sender.spool import MemoryLane, Spool
+
+
+@pytest.fixture
+def clock():
+    return HandClock()
+
+
+@pytest.fixture
+def made(tmp_path, clock):
+    """A function that makes spools on one folder; all are closed at the end."""
+    spools_made = []
+
+    def make(**settings):
+        spool = Spool(str(tmp_path / "destination"), **{"counts": Counts(), "clock": clock, **settings})
+        spools_made.append(spool)
+        return spool
+
+    yield make
+    for spool in spools_made:
+        spool.close()
+
+
+def taken(spool, count=1000):
+    return [event for lane in spool.lanes() for event in lane.take(count, 1 << 20)]
+
+
+def settle_all(spool):
+    for lane in spool.lanes():
+        while lane.pending():
+            if batch := lane.take(1000, 1 << 20):
+                lane.settle(len(batch))
+
+
+def test_an_event_waits_on_disk_until_it_is_settled(made, tmp_path):
+    spool = made()
+
+    assert all(spool.append(b'{"n":%d}' % number) for number in range(5))
+
+    lane = spool.lanes()[0]
+    assert lane.pending() == 5
+    assert lane.take(2, 1 << 20) == lane.take(2, 1 << 20) == [b'{"n":0}', b'{"n":1}']
+    lane.settle(1)
+    assert lane.take(9, 1 << 20)[0] == b'{"n":1}'
+    assert spool.volatile() == 0
+    assert stat.S_IMODE((tmp_path / "destination").stat().st_mode) == 0o700
+
+
+def test_nothing_exists_before_the_first_event(made, tmp_path):
+    made()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_c17_a_disk_that_does_not_let_us_is_replaced_by_memory_and_tried_again_later(made, clock):
+    working = [False]
+
+    def create(folder):
+        if not working[0]:
+            raise Unavailable("no", code="spool")
+        return SpoolWriter.create(folder)
+
+    spool = made(create=create)
+    counts = spool._counts
+    assert spool.append(b"a")
+    assert spool.append(b"b")
+    assert (spool.volatile(), counts.volatile, counts.last_error) == (2, 2, "spool")
+
+    clock.now_s += spools.MEND_EVERY_S
+    spool.tend(eager=False)  # still broken
+    working[0] = True
+    clock.now_s += spools.MEND_EVERY_S
+    spool.tend(eager=False)
+    assert spool.append(b"c")
+
+    assert counts.volatile == 2
+    assert taken(spool) == [b"c", b"a", b"b"]
+
+
+def test_c17_a_disk_that_stalls_is_paid_for_once(made, clock):
+    stalls = []
+
+    class Slow(SpoolWriter):
+        def append(self, payload):
+            clock.now_s += spools.STALL_S + 1
+            stalls.append(payload)
+            return super().append(payload)
+
+    spool = made(create=Slow.create)
+
+    assert all(spool.append(event) for event in (b"a", b"b", b"c"))
+    assert stalls == [b"a"]
+    assert (spool.volatile(), spool._counts.volatile) == (2, 2)
+
+    clock.now_s += spools.MEND_EVERY_S
+    spool.tend(eager=False)
+    assert spool.append(b"d")
+    assert stalls == [b"a", b"d"]
+
+
+def test_c17_making_the_spool_may_be_what_stalls(made, clock):
+    def create(folder):
+        clock.now_s += spools.STALL_S + 1
+        return SpoolWriter.create(folder)
+
+    spool = made(create=create)
+
+    assert spool.append(b"a")
+    assert spool.append(b"b")
+    assert (spool.lanes()[0].pending(), spool.volatile()) == (1, 1)
+
+
+def test_c12_whoever_comes_while_the_spool_is_being_made_makes_one_of_his_own(made):
+    """As a signal handler would that interrupts the first capture."""
+
+    def create(folder):
+        if not interrupted:
+            interrupted.append(True)
+            assert spool.append(b"from the handler")
+        return SpoolWriter.create(folder)
+
+    interrupted = []
+    spool = made(create=create)
+
+    assert spool.append(b"interrupted")
+
+    assert sorted(taken(spool)) == [b"from the handler", b"interrupted"]
+    assert spool.volatile() == 0
+
+
+def test_an_event_that_meets_a_closing_spool_is_not_lost(made):
+    """Another thread closes the spool between the look at it and the append."""
+
+    class Closing(SpoolWriter):
+        def append(self, payload):
+            if not spool.closed:
+                spool.close()
+            return super().append(payload)
+
+    spool = made(create=Closing.create)
+    spool.append(b"first")
+
+    assert spool.append(b"second")
+    assert taken(spool) == [b"second"]
+
+
+def test_c20_when_disk_and_memory_are_full_the_newest_are_dropped(made):
+    spool = made(
+        create=lambda folder: SpoolWriter.create(folder, segment_bytes=8192, first_bytes=8192, bytes_max=8192),
+        memory_bytes_max=3 * (1000 + spools.MEMORY_EVENT_BYTES),
+    )
+
+    kept = [spool.append(b"x" * 1000) for _ in range(20)]
+
+    assert kept == [True] * kept.count(True) + [False] * kept.count(False)
+    assert spool.volatile() == 3
+    assert spool.lanes()[0].pending() == kept.count(True) - 3 > 0
+
+
+def test_c20_room_that_was_freed_is_used_again(made):
+    spool = made(
+        create=lambda folder: SpoolWriter.create(folder, segment_bytes=8192, first_bytes=8192, bytes_max=16384),
+        memory_bytes_max=0,
+    )
+    for _ in range(5):
+        while spool.append(b"x" * 1000):
+            pass
+        settle_all(spool)
+        spool.tend(eager=False)
+        assert spool.append(b"y")
+
+
+def test_c9_what_a_dead_process_left_is_adopted_once(made, clock):
+    former = made()
+    former.append(b"left")
+    former.close()
+    heir, sibling = made(), made()
+
+    heir.tend(eager=False)
+    sibling.tend(eager=False)
+
+    assert taken(heir) == [b"left"]
+    assert heir.adopting
+    assert taken(sibling) == []
+    settle_all(heir)
+    clock.now_s += spools.ADOPT_EVERY_S
+    heir.tend(eager=False)
+    assert not heir.adopting
+    assert heir.lanes()[1:] == []
+
+
+def test_c15_a_living_process_keeps_its_own(made):
+    living, other = made(), made()
+    living.append(b"mine")
+
+    other.tend(eager=True)
+
+    assert taken(other) == []
+
+
+def test_dead_spools_are_adopted_one_at_a_time(made):
+    for number in range(3):
+        former = made()
+        former.append(b"%d" % number)
+        former.close()
+    heir = made()
+    found = []
+
+    heir.tend(eager=True)
+    while heir.adopting:
+        assert len(heir.lanes()) == 2
+        found += taken(heir)
+        settle_all(heir)
+        heir.tend(eager=True)
+
+    assert sorted(found) == [b"0", b"1", b"2"]
+
+
+def test_adoption_is_looked_for_seldom_and_sooner_when_somebody_waits(made, clock):
+    heir = made()
+    heir.tend(eager=False)
+    former = made()
+    former.append(b"left")
+    former.close()
+
+    clock.now_s += spools.ADOPT_EAGER_S
+    heir.tend(eager=False)
+    assert taken(heir) == []
+    heir.tend(eager=True)
+    assert taken(heir) == [b"left"]
+
+
+def test_c18_a_spool_of_a_newer_version_is_left_alone_and_not_opened_again_and_again(made, clock, tmp_path):
+    former = made()
+    former.append(b"left")
+    former.close()
+    (segment,) = (tmp_path / "destination").glob("*/*.seg")
+    data = bytearray(segment.read_bytes())
+    from leeward.journal import segment as segments
+
+    header = bytearray(data[: segments.HEADER_BYTES - 4])
+    header[8:10] = (segments.VERSION + 1).to_bytes(2, "little")
+    from zlib import crc32
+
+    data[: segments.HEADER_BYTES] = header + crc32(header).to_bytes(4, "little")
+    segment.write_bytes(data)
+    heir = made()
+
+    for _ in range(3):
+        heir.tend(eager=True)
+        clock.now_s += spools.ADOPT_EVERY_S
+
+    assert taken(heir) == []
+    assert segment.exists()
+    assert len(heir._hopeless) == 1
+
+
+def test_c18_events_that_were_damaged_on_disk_are_counted_and_the_rest_goes_on(made, tmp_path):
+    spool = made()
+    for _ in range(200):
+        spool.append(b"x" * 1000)  # more than the first segment holds
+    first = min((tmp_path / "destination").glob("*/*.seg"))
+    first.write_bytes(bytes(first.stat().st_size))
+    lane = spool.lanes()[0]
+
+    settle_all(spool)
+
+    assert lane.pending() == 0
+    assert 0 < spool._counts.dropped["spool_damaged"] < 200
+
+
+def test_a_closed_spool_leaves_nothing_behind_when_all_is_settled(made, tmp_path):
+    spool = made()
+    spool.append(b"a")
+    settle_all(spool)
+
+    spool.close()
+
+    assert list((tmp_path / "destination").iterdir()) == []
+
+
+def test_what_comes_after_the_end_waits_on_disk_for_the_next_process(made):
+    spool = made()
+    spool.append(b"a")
+    settle_all(spool)
+    spool.close()
+
+    assert spool.append(b"late")
+    spool.tend(eager=True)
+    assert taken(spool) == [b"late"]
+
+
+def test_without_a_disk_the_end_is_the_end():
+    spool = Spool("", counts=Counts(), clock=HandClock())
+    assert spool.append(b"a")
+    assert spool.volatile() == 1
+    assert spool._counts.volatile == 0  # in memory by choice, not because the disk failed
+    spool.tend(eager=True)
+    assert not spool.set_aside([b"a"], "http_400")
+
+    spool.close()
+
+    assert not spool.append(b"b")
+
+
+def test_closing_while_adopting_gives_the_spool_back(made):
+    former = made()
+    former.append(b"left")
+    former.close()
+    heir, next_heir = made(), made()
+    heir.tend(eager=True)
+
+    heir.close()
+    next_heir.tend(eager=True)
+
+    assert taken(next_heir) == [b"left"]
+
+
+def test_c4_refused_events_are_set_aside_in_the_folder(made, tmp_path):
+    spool = made()
+    spool.append(b"a")
+
+    assert spool.set_aside([b"{}"], "http_400")
+    assert (tmp_path / "destination" / "set-aside.jsonl").read_text() == '{"cause":"http_400","event":{}}\n'
+
+
+def test_c17_a_folder_that_is_a_symbolic_link_is_refused(made, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    os.symlink(tmp_path / "elsewhere", tmp_path / "destination")
+    spool = made()
+
+    assert spool.append(b"a")
+    assert spool.volatile() == 1
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_c14_a_child_lets_go_of_what_it_inherited(made):
+    former = made()
+    former.append(b"left")
+    former.close()
+    spool = made()
+    spool.append(b"a")
+    spool.tend(eager=True)
+
+    spool.abandon()
+
+    assert not spool.lanes()[0].reader._writer.append(b"b")
+
+
+@given(st.lists(st.integers(0, 400)), st.integers(1, 5), st.integers(1, 1000))
+def test_c20_memory_is_bounded_by_bytes_and_nothing_in_it_is_lost(sizes, events_max, bytes_max):
+    lane = MemoryLane(bytes_max=2000)
+    kept = [b"x" * size for size in sizes if lane.append(b"x" * size)]
+
+    assert sum(len(event) + spools.MEMORY_EVENT_BYTES for event in kept) <= 2000
+    out = []
+    while lane.pending():
+        batch = lane.take(events_max, bytes_max)
+        assert len(batch) == 1 or (len(batch) <= events_max and sum(map(len, batch)) <= bytes_max)
+        out += batch
+        lane.settle(len(batch))
+    assert out == kept
+    assert lane._bytes_in == lane._bytes_out
