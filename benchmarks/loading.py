@@ -44,10 +44,7 @@ def event(number: int, chance: random.Random) -> dict:
     }
 
 
-WORDS = (
-    "the answer came late but it came and nobody noticed that one provider had been away for a minute while the other "
-    "took over with the same question and the same context so the person typing saw three dots and then a reply"
-).split()
+WORDS = ["the", "answer", "came", "late", "but", "it", "came", "and", "nobody", "noticed", "that", "one", "provider", "had", "been", "away", "for", "a", "minute", "while", "the", "other", "took", "over", "with", "the", "same", "question", "and", "the", "same", "context", "so", "the", "person", "typing", "saw", "three", "dots", "and", "then", "a", "reply"]
 
 
 def requests(batches: int, size: int, key: str, *, seed: int = 1, port: int = 5330) -> list[bytes]:
@@ -93,9 +90,7 @@ def send(port: int, made: list[bytes], *, connections: int = 4, rate_per_s: floa
         latencies: list[float] = []
         start = time.perf_counter()
         pace_s = connections / rate_per_s if rate_per_s else 0.0
-        await asyncio.gather(
-            *(_connection(port, queue, statuses, latencies, pace_s) for _ in range(connections))
-        )
+        await asyncio.gather(*(_connection(port, queue, statuses, latencies, pace_s) for _ in range(connections)))
         return Sent(time.perf_counter() - start, statuses, latencies)
 
     return asyncio.run(run())

@@ -37,6 +37,7 @@ from leeward.server.operations import Operations, PartState
 from leeward.server.overview import LiveOverview
 from leeward.server.pipeline import DATA, AdmissionLimits, Pipeline
 from leeward.server.query import Cursors, Query
+from leeward.server.reads import StoreReads
 from leeward.server.record import unpack_head
 from leeward.server.routes import ROUTES
 from leeward.server.self_check import check_refusals
@@ -96,6 +97,8 @@ class Application:
         _make_private(self.data_dir)
         self.log = Log.open(str(self.data_dir / "log"), segment_bytes=storage.log_segment_bytes)
         self._running.append(self.log.close)
+        self.reads = StoreReads()
+        self._running.append(self.reads.close)
         self.store = open_store(
             storage.url,
             self.data_dir / "store",
@@ -223,6 +226,7 @@ class Application:
             keeping_up=lambda: not self.writer.trouble,
             clock=self.clock,
             retention_ms=self._retention_ms,
+            run=self.reads.run,
         )
         ingest = Ingest(
             self.pipeline,
@@ -237,6 +241,7 @@ class Application:
             cursors=Cursors(_secret(self.data_dir / "secret.key")),
             clock=self.clock,
             retention_ms=self._retention_ms,
+            run=self.reads.run,
         )
         return {
             "ingest": ingest.ingest,
@@ -261,6 +266,7 @@ class Application:
             clock=self.clock,
             retention_ms=self._retention_ms,
             demo=self.demo,
+            run=self.reads.run,
         )
         pages = Dashboard(overview, sign_in=self.control, access=access, clock=self.clock, budget=budget)
         return {

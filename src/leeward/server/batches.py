@@ -6,7 +6,6 @@ lately, the table the ones that are loaded. Nothing else is written for it.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from leeward.clock import Clock
     from leeward.server.dead_letters import DeadLetters
     from leeward.server.door import Door
+    from leeward.server.reads import Run
     from leeward.store.events import EventStore
 
 __all__ = ["Batches"]
@@ -48,6 +48,7 @@ class Batches:
         keeping_up: Callable[[], bool],
         clock: Clock,
         retention_ms: int,
+        run: Run,
     ) -> None:
         self._door = door
         self._store = store
@@ -55,6 +56,7 @@ class Batches:
         self._keeping_up = keeping_up
         self._clock = clock
         self._retention_ms = retention_ms
+        self._run = run
 
     def state(self, project: int, batch_id: str) -> State:
         """How a batch stands that the door knows."""
@@ -82,7 +84,7 @@ class Batches:
                     updated_at=known.received_at,
                 )
             )
-        row: dict[str, Any] | None = await asyncio.to_thread(self._store.batch, project, batch_id)
+        row: dict[str, Any] | None = await self._run(self._store.batch, project, batch_id)
         if row is None:
             raise _not_found()
         stored = msgspec.json.decode(row["answer"], type=_Stored)

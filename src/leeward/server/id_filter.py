@@ -1,9 +1,9 @@
 """Is this id surely new? A growing set of Bloom filters over the ids of the whole id window.
 
-Promises  An id that was added is never called new. Of new ids, about one in a hundred is called "perhaps known", and
-          then the store is asked. Generations double in size, so that few are probed; one whose newest id has left
-          the window is dropped.
-Memory    about 1.3 bytes an id.
+Promises  An id that was added is never called new. Of new ids, fewer than three in a hundred are called "perhaps
+          known", after ten million ids too, and then the store is asked. Generations double in size, so that few are
+          probed; one whose newest id has left the window is dropped.
+Memory    about 2.1 bytes an id.
 Source    B. H. Bloom, "Space/time trade-offs in hash coding with allowable errors" (1970); P. S. Almeida et al.,
           "Scalable Bloom filters" (2007); double hashing after A. Kirsch and M. Mitzenmacher (2006).
 
@@ -20,7 +20,7 @@ __all__ = ["IdFilter"]
 
 _PROBES: Final = 4
 _PROBE_RANGE: Final = range(_PROBES)
-_BITS_PER_ID: Final = 10
+_BITS_PER_ID: Final = 16  # a false "perhaps" in 400 for each full generation; they add up
 FIRST_BITS: Final = 1 << 21
 LARGEST_BITS: Final = 1 << 28
 

@@ -21,6 +21,7 @@ __all__ = ["Prepared", "prepare", "prepare_body"]
 
 _CHANGES_KEY: Final = b'"leeward.changed"'
 _ENCODE = msgspec.json.Encoder().encode
+_DECODE_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _RANDOM_BYTES: Final = 10
 
 
@@ -102,6 +103,13 @@ def _event(
             return bounded
         attributes, more = bounded
         changes = [*changes, *more]
+        if isinstance(event, native.UnfoldedEvent) and event.error_rest:
+            bounded = bound(_ENCODE(event.error_rest))
+            if isinstance(bounded, Dropped):
+                return bounded
+            rest, more = bounded
+            event.error_rest = _DECODE_FIELDS(rest)
+            changes = [*changes, *more]
     if repaired and has_replacement(data):
         changes = [*changes, "characters that cannot be stored were replaced by U+FFFD"]
     if changes:
@@ -127,4 +135,6 @@ def _with_changes(attributes: bytes, changes: list[str]) -> bytes:
 def _derived_id(project: int, batch_id: str, index: int, event: native.NativeEvent) -> str:
     """The id of an event that came without one in a batch that has one: the same at every replay."""
     digest = hashlib.blake2b(f"{project}\0{batch_id}\0{index}\0".encode() + _ENCODE(event), digest_size=16)
-    return str(uuid.UUID(bytes=digest.digest(), version=8))
+    number = int.from_bytes(digest.digest(), "big")
+    number = number & ~(0xF << 76 | 3 << 62) | 8 << 76 | 2 << 62  # version 8; uuid.UUID takes that from 3.14 on only
+    return str(uuid.UUID(int=number))

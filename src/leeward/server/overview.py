@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from leeward.server.counters import Counters
     from leeward.server.dead_letters import DeadLetters
     from leeward.server.pipeline import Pipeline
+    from leeward.server.reads import Run
     from leeward.server.writer import Writer
     from leeward.store.open import OpenStore
 
@@ -43,6 +43,7 @@ class LiveOverview:
         clock: Clock,
         retention_ms: int,
         demo: bool,
+        run: Run,
     ) -> None:
         self._store = store
         self._log = log
@@ -55,17 +56,21 @@ class LiveOverview:
         self._clock = clock
         self._retention_ms = retention_ms
         self._demo = demo
+        self._run = run
 
     async def minutes(self, project: int) -> list[tuple[int, int, int]]:
         """Events of the last hour by the minute of their receipt: (its start in ms, events, of them errors)."""
         now_ms = self._clock.wall_ms()
-        return await asyncio.to_thread(self._store.events.minutes, project, now_ms - HOUR_MS, now_ms + AHEAD_MS)
+        counted: list[tuple[int, int, int]] = await self._run(
+            self._store.events.minutes, project, now_ms - HOUR_MS, now_ms + AHEAD_MS
+        )
+        return counted
 
     async def last_events(self, project: int, limit: int) -> list[dict[str, Any]]:
         """The newest events, as the query API gives them."""
         now_ms = self._clock.wall_ms()
         query = EventQuery(project=project, start_ms=now_ms - self._retention_ms, end_ms=now_ms + AHEAD_MS, limit=limit)
-        rows = await asyncio.to_thread(self._store.events.query, query)
+        rows = await self._run(self._store.events.query, query)
         return [event_out(row, self._retention_ms) for row in rows]
 
     def state(self) -> OverviewState:

@@ -244,16 +244,19 @@ class Pipeline:
                 self.synced_ms = self._clock.wall_ms()
             if error is not None:
                 # At once, before anybody is told: a request that comes now must find these ids new.
-                self._door.forget(admission.project, admission.entered)
-                if admission.batch is not None:
-                    self._door.forget_batch(admission.project, admission.batch.batch_id)
+                self._take_back(admission)
             elif admission.counted:
                 self._counters.accepted += len(admission.rows)
             if not admission.done.done():  # done already: the client has gone away
                 if error is None:
                     admission.done.set_result(None)
                 else:
-                    admission.done.set_exception(error)
+                    admission.done.set_exception(_not_kept(error))
+
+    def _take_back(self, admission: _Admission) -> None:
+        self._door.forget(admission.project, admission.entered)
+        if admission.batch is not None:
+            self._door.forget_batch(admission.project, admission.batch.batch_id)
 
     def _admit(
         self, prepared: Prepared, project: int, received_at: int, *, with_keys: bool
@@ -292,7 +295,11 @@ class Pipeline:
         records = _records(admission)
         admission.records = len(records)
         admission.size = sum(len(record.payload) for record in records)
-        self._commit.submit(records, admission)
+        try:
+            self._commit.submit(records, admission)
+        except LeewardError as error:
+            self._take_back(admission)
+            raise _not_kept(error) from None
         await asyncio.shield(admission.done)
         for kind, event_id in admission.repeated:
             if self._door.first_seen(admission.project, kind, event_id) is None:
@@ -301,6 +308,13 @@ class Pipeline:
     def _count(self, outcome: Outcome) -> None:
         self._counters.duplicates_at_door += outcome.duplicates
         self.count_refused(outcome.refusals)
+
+
+def _not_kept(cause: LeewardError) -> Unavailable:
+    """What a caller is told when the log refuses; the log's own sentence names files of this machine."""
+    refusal = Unavailable("The log cannot be written just now; nothing of this request was kept", retry_after_s=1)
+    refusal.__cause__ = cause
+    return refusal
 
 
 def _taken_back() -> Unavailable:

@@ -2,19 +2,29 @@
 
 Limits    A head of at most 64 KiB, and all of it within `head_timeout_s` of the connection or of its first byte; at
           most `connections_max` connections, beyond which a new one gets 503 and is closed.
-Promises  Whatever cannot be parsed gets one 400 and the connection is closed. Nothing is parsed after that.
+Promises  Whatever cannot be parsed, or could be read in two ways (two hosts, a transfer coding but `chunked`), gets one
+          refusal and the connection is closed. Nothing is parsed after that. A refusal is never sent in the place of
+          an earlier request's answer. Fields behind a body are not headers.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 __all__ = ["LimitedProtocol", "limited_protocol"]
 
 HEAD_BYTES_MAX: Final = 64 * 1024
+_FIELD_BYTES: Final = 4  # colon, space and line end
+
+_BAD_REQUEST: Final = b"400 Bad Request"
+_HEAD_TOO_LARGE: Final = b"431 Request Header Fields Too Large"
+
+
+class _Refused(Exception):
+    """Ends the parser's work; the answer was given."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -28,6 +38,8 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._in_head = False
+        self._fields_bytes = 0
         if len(self.connections) > self.connections_max:
             self._refuse(b"503 Service Unavailable", b"too many connections")
         else:
@@ -41,23 +53,63 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
-                self._refuse(b"431 Request Header Fields Too Large", b"the head is too large")
+                self._refuse(_HEAD_TOO_LARGE, b"the head is too large")
 
     def on_message_begin(self) -> None:
         """A head begins."""
         if self._head_timer is None:
             self._await_head()
+        self._in_head = True
+        self._fields_bytes = 0
         super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the address."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; or a field behind the body, which must not be taken for one: the head was judged by then."""
+        if self._in_head:
+            self._count(len(name) + len(value) + _FIELD_BYTES)
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is there."""
+        self._in_head = False
         self._head_done()
+        self._check_head()
         super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """The parser gave up."""
+        self._refuse(_BAD_REQUEST, msg.encode())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer."""
         self._head_done()
         super().connection_lost(exc)
+
+    def _count(self, size: int) -> None:
+        self._fields_bytes += size
+        if self._fields_bytes > HEAD_BYTES_MAX:
+            self._give_up(_HEAD_TOO_LARGE, b"the head is too large")
+
+    def _check_head(self) -> None:
+        """What llhttp lets pass although a proxy before us may have read it in another way."""
+        version = self.parser.get_http_version()
+        if version not in {"1.0", "1.1"}:
+            self._give_up(b"505 HTTP Version Not Supported", b"only HTTP/1.0 and HTTP/1.1 are spoken here")
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and version == "1.1"):
+            self._give_up(_BAD_REQUEST, b"one Host header is needed")
+        codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings and (codings != [b"chunked"] or version == "1.0"):
+            self._give_up(b"501 Not Implemented", b"the only transfer coding is chunked")
+
+    def _give_up(self, status: bytes, why: bytes) -> NoReturn:
+        self._refuse(status, why)
+        raise _Refused
 
     def _await_head(self) -> None:
         self._head_bytes = 0
@@ -77,12 +129,20 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: bytes, why: bytes) -> None:
         self._head_done()
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if not self._owes_an_answer():
             self.transport.write(
                 b"HTTP/1.1 %b\r\ncontent-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
                 % (status, len(why), why)
             )
-            self.transport.close()
+        self.transport.close()
+
+    def _owes_an_answer(self) -> bool:
+        """Whether a request that came whole before is still being worked on: ours would be taken for its answer."""
+        if self.pipeline:
+            return True
+        return self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
 
 
 def limited_protocol(*, head_timeout_s: float, connections_max: int) -> type[Any]:

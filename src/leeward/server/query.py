@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import datetime
@@ -10,7 +9,7 @@ import difflib
 import hashlib
 import hmac
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
@@ -25,6 +24,7 @@ from leeward.store.events import EventQuery
 
 if TYPE_CHECKING:
     from leeward.clock import Clock
+    from leeward.server.reads import Run
     from leeward.store.events import EventStore
 
 __all__ = ["Cursors", "Query", "ReadBarrier", "event_out"]
@@ -47,6 +47,8 @@ _VALUES: Final = {"kind": KINDS, "level": LEVELS}
 _PARAMETERS: Final = frozenset(name for name, _ in QUERY_PARAMETERS)
 _PLACE: Final = struct.Struct("<qQ")
 _MAC_BYTES: Final = 12
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MILLISECOND: Final = datetime.timedelta(milliseconds=1)
 
 
 class ReadBarrier(Protocol):
@@ -104,7 +106,7 @@ class Query:
         cursors: Cursors,
         clock: Clock,
         retention_ms: int,
-        run: Callable[..., Any] = asyncio.to_thread,
+        run: Run,
     ) -> None:
         self._store = store
         self._barrier = barrier
@@ -192,7 +194,7 @@ def _time(parameters: Mapping[str, str], name: str, default: int) -> int:
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
-    return int(moment.timestamp() * 1000)
+    return (moment - _EPOCH) // _MILLISECOND
 
 
 _PLAIN: Final = (

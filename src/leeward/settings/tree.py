@@ -124,7 +124,7 @@ class Storage(Section, frozen=True, kw_only=True):
     block_bytes_max: Annotated[int, _size(64 * KiB, GiB, "Bytes of one block for the store.")] = 32 * MiB
     block_age_max_s: Annotated[
         float, Meta(ge=0.01, le=60, description="Seconds that an accepted event waits at most for its block to fill.")
-    ] = 0.3
+    ] = 0.8
     retry_delays_ms: Annotated[
         tuple[Annotated[int, Meta(ge=1, le=60_000)], ...],
         Meta(description="Milliseconds to wait before a refused block is tried again; then in the background."),

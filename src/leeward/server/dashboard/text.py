@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -130,7 +131,7 @@ def preview_line(text: str) -> str:
 def event_json(event: Mapping[str, Any]) -> str:
     """The whole event as indented JSON text. What is too long is cut, and says so."""
     small, large = {}, {}
-    for name, value in list(event.items())[:_FIELDS_MAX]:
+    for name, value in islice(event.items(), _FIELDS_MAX):
         if isinstance(value, msgspec.Raw) and len(memoryview(value)) > _FORMAT_BYTES_MAX:
             large[name] = value
         else:
@@ -161,7 +162,7 @@ def _bounded(value: Any, depth: int = 4) -> Any:
             return f"({count(len(memoryview(value)))} bytes, not shown)"
         return value
     if depth and isinstance(value, Mapping):
-        return {_bounded(str(name)): _bounded(item, depth - 1) for name, item in list(value.items())[:_FIELDS_MAX]}
+        return {_bounded(str(name)): _bounded(item, depth - 1) for name, item in islice(value.items(), _FIELDS_MAX)}
     if depth and isinstance(value, (list, tuple)):
         return [_bounded(item, depth - 1) for item in value[:_FIELDS_MAX]]
     if value is None or isinstance(value, (bool, int, float)):

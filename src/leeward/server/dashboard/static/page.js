@@ -106,14 +106,16 @@ function say(state, before, moment, after) {
   localise(freshness);
 }
 
-function plan() {
+function isPaused() {
+  return pause.getAttribute("aria-pressed") === "true";
+}
+
+function plan(inMs) {
   clearTimeout(timer);
-  if (!asking && !document.hidden && pause.getAttribute("aria-pressed") === "false") timer = setTimeout(ask, waitMs);
+  if (!asking && !document.hidden && !isPaused()) timer = setTimeout(ask, inMs);
 }
 
 function ask() {
-  clearTimeout(timer);
-  if (asking) return;
   asking = true;
   const request = new XMLHttpRequest();
   request.open("GET", "/overview");
@@ -134,7 +136,7 @@ function ask() {
       waitMs = Math.min(waitMs * 2, AT_MOST_MS);
       say("away", "The server does not answer. Below is what it said at ", since, ". Trying again.");
     }
-    plan();
+    plan(waitMs);
   };
   request.send();
 }
@@ -143,13 +145,11 @@ if (live) {
   document.getElementById("reload").hidden = true;
   pause.hidden = false;
   pause.addEventListener("click", () => {
-    const paused = pause.getAttribute("aria-pressed") === "false";
-    pause.setAttribute("aria-pressed", String(paused));
-    if (paused) say("paused", "Paused at ", new Date(), "");
-    else ask();
-    plan();
+    pause.setAttribute("aria-pressed", String(!isPaused()));
+    if (isPaused()) say("paused", "Paused at ", new Date(), "");
+    plan(0);
   });
-  document.addEventListener("visibilitychange", () => (document.hidden ? plan() : ask()));
-  plan();
+  document.addEventListener("visibilitychange", () => plan(0));
+  plan(EVERY_MS);
 }
 localise(document);

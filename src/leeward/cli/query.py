@@ -1,0 +1,195 @@
+"""`leeward query`: events by time and filters, as lines or as JSON; with --follow, new ones as they come.
+
+Promises  --json gives the very numbers and texts that the server sent. --follow shows each event once, also when the
+          server goes away meanwhile and comes back.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+import click
+
+from leeward.cli.api import Api
+from leeward.cli.connection import target_of
+from leeward.cli.form import KINDS, LEVELS, command as make, connection_options
+from leeward.cli.terminal import json_text, printable, program, show, talk
+from leeward.errors import RateLimited, Unavailable
+
+__all__ = ["command"]
+
+PATH: Final = "/api/telemetry/query"
+POLL_S: Final = 1.0
+OVERLAP_MS: Final = 2000  # requests that arrived together may become visible in another order
+FOLLOW_LIMIT: Final = 10
+PAGE_LIMIT: Final = 1000
+_AGO: Final = re.compile(r"(\d{1,9})(s|m|h|d)", re.ASCII)
+_UNIT_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_EVENTS: Final = '"events":['
+_COLOURS: Final = {"WARN": "yellow", "ERROR": "red", "FATAL": "red"}
+_NUMBER_CHARS_MAX: Final = 4000  # beyond it the interpreter refuses to make a number of digits
+
+
+@make(
+    "query",
+    "leeward query --since 15m --event-type signup",
+    "leeward query --level ERROR --follow --json | jq .data",
+)
+@click.option("--since", metavar="TIME", help="15m, 2h, 7d, 2026-11-22T07:00Z, or ms since 1970 [24h].")
+@click.option("--until", metavar="TIME", help="The same; events before it [now].")
+@click.option("--event-type", metavar="NAME", help="Only events of this name.")
+@click.option("--kind", type=click.Choice(KINDS), help="Only of this kind.")
+@click.option("--level", type=click.Choice(LEVELS, case_sensitive=False), help="Only of this level.")
+@click.option("--category", metavar="NAME", help="Only errors of this category.")
+@click.option("--distinct-id", metavar="ID", help="Only of this person.")
+@click.option("--session-id", metavar="ID", help="Only of this session.")
+@click.option("--correlation-id", metavar="ID", help="Only with this correlation id.")
+@click.option("--trace-id", metavar="ID", help="Only of this trace.")
+@click.option("--batch-id", metavar="ID", help="Only of this batch.")
+@click.option("--limit", metavar="NUMBER", type=click.IntRange(1, 1000), help="At most so many [100].")
+@click.option("--order", type=click.Choice(["desc", "asc"]), help="Newest or oldest first [desc].")
+@click.option("--cursor", metavar="TEXT", help="Go on where the last answer ended.")
+@click.option("--wait-ms", metavar="MS", type=click.IntRange(0, 5000), help="Wait for what was just sent [5000].")
+@click.option("--follow", is_flag=True, help="Show new events as they come; Ctrl+C ends it.")
+@connection_options
+@click.option("--json", "as_json", is_flag=True, help="The server's answer; one event a line with --follow.")
+def command(
+    *,
+    since: str | None,
+    until: str | None,
+    limit: int | None,
+    follow: bool,
+    as_json: bool,
+    host: str | None,
+    key: str | None,
+    data_dir: str | None,
+    config: str | None,
+    **filters: str | int | None,
+) -> None:
+    """Read events, the newest first."""
+    if follow and (until or filters["order"] or filters["cursor"]):
+        raise click.UsageError("--follow goes on from now; leave --until, --order and --cursor away")
+    parameters = {name: str(value) for name, value in filters.items() if value is not None}
+    for name, given in (("start", since), ("end", until)):
+        if given is not None:
+            parameters[name] = _time(given)
+    api = target_of(host=host, key=key, data_dir=data_dir, config=config, environ=os.environ).api("read")
+    if follow:
+        _follow(api, {**parameters, "limit": str(limit or FOLLOW_LIMIT)}, as_json=as_json)
+        return
+    answer = api.get(PATH, {**parameters, "limit": str(limit or 100)})
+    if as_json:
+        show(json_text(answer.body.decode()))
+        return
+    for event in _events_of(answer.body.decode()):
+        show(_line(event))
+    document = answer.document()
+    if not document["count"]:
+        talk("no events" + ("" if since else " in the last 24 hours (--since 7d looks further)"))
+    elif document["next_cursor"]:
+        talk(f"there are more: add --cursor {printable(document['next_cursor'])}")
+
+
+def _time(text: str) -> str:
+    """A moment as the API reads it; "15m" means so long ago."""
+    ago = _AGO.fullmatch(text)
+    return text if ago is None else str(time.time_ns() // 1_000_000 - int(ago[1]) * _UNIT_MS[ago[2]])
+
+
+class _Event(NamedTuple):
+    """An event as a value, and the server's own text of it."""
+
+    value: dict[str, Any]
+    text: str
+
+
+def _events_of(answer: str) -> list[_Event]:
+    """The events of an answer, each with the text that it stands in: what JSON numbers say is not rounded there."""
+    decoder = json.JSONDecoder(parse_int=_whole_number, parse_float=str)
+    events = []
+    position = answer.index(_EVENTS) + len(_EVENTS)
+    while answer[position] != "]":
+        value, end = decoder.raw_decode(answer, position)
+        events.append(_Event(value, answer[position:end]))
+        position = end + 1 if answer[end] == "," else end
+    return events
+
+
+def _whole_number(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _NUMBER_CHARS_MAX else digits
+
+
+def _line(event: _Event) -> str:
+    """An event for a person: when, what, how bad, whom, and the rest as far as the line goes."""
+    value = event.value
+    moment = datetime.datetime.fromtimestamp(value["timestamp"] / 1000, datetime.UTC).astimezone()
+    level = str(value.get("level", ""))
+    error = value.get("error") or {}
+    parts = [f"{moment:%Y-%m-%d %H:%M:%S}.{value['timestamp'] % 1000:03d}", printable(str(value["event_type"])).ljust(16)]
+    for text in (level, str(value.get("distinct_id", "")), str(error.get("message", ""))):
+        if text:
+            parts.append(printable(text))
+    data = json.dumps(value.get("data", {}), ensure_ascii=False, separators=(",", ":"))
+    if data != "{}":
+        parts.append(printable(data))
+    line = "  ".join(parts)
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        line = line if len(line) <= width else line[: width - 1] + "…"
+    return click.style(line, fg=_COLOURS[level]) if level in _COLOURS else line
+
+
+# Following
+
+
+def _follow(api: Api, parameters: Mapping[str, str], *, as_json: bool) -> None:
+    """The last events, then the new ones, oldest first, until Ctrl+C."""
+    first = _events_of(api.get(PATH, parameters).body.decode())[::-1]
+    started_ms = int(parameters.get("start", 0) or 0) if parameters.get("start", "").isdigit() else 0
+    seen: dict[str, int] = {}
+    _show_new(first, seen, as_json=as_json)
+    filters = {name: value for name, value in parameters.items() if name not in {"start", "limit"}}
+    silent = False
+    while True:
+        newest_ms = max(seen.values(), default=started_ms)
+        start = {"start": str(newest_ms - OVERLAP_MS)} if newest_ms else {}
+        try:
+            for page in _pages(api, {**filters, **start, "order": "asc", "limit": str(PAGE_LIMIT)}):
+                _show_new(page, seen, as_json=as_json)
+            silent = False
+        except (Unavailable, RateLimited) as error:
+            if not silent:
+                talk(f"{printable(error.message)}; still trying ({program()} doctor says more)")
+            silent = True
+        horizon_ms = max(seen.values(), default=0) - OVERLAP_MS
+        for key in [key for key, received_at in seen.items() if received_at < horizon_ms]:
+            del seen[key]
+        time.sleep(POLL_S)
+
+
+def _pages(api: Api, parameters: Mapping[str, str]) -> Iterable[list[_Event]]:
+    cursor: dict[str, str] = {}
+    while True:
+        answer = api.get(PATH, {**parameters, **cursor})
+        yield _events_of(answer.body.decode())
+        following = answer.document()["next_cursor"]
+        if not following:
+            return
+        cursor = {"cursor": following}
+
+
+def _show_new(events: Iterable[_Event], seen: dict[str, int], *, as_json: bool) -> None:
+    for event in events:
+        key = str(event.value["key"])
+        if key not in seen:
+            seen[key] = event.value["received_at"]
+            show(json_text(event.text) if as_json else _line(event))
+    sys.stdout.flush()

@@ -1,0 +1,209 @@
+"""SIGKILL at random moments: nothing acknowledged is lost, nothing is stored twice, every start is a good one.
+
+SIGKILL keeps the page cache, so this proves the order of things, not the fsync: that is for the journal's own tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from server_process import HEAVY, Answer, ServerProcess, until
+
+ROUNDS = 60 if HEAVY else 12
+SENDERS = 3
+SEED = 20
+START_S_MAX = 15.0
+REPEATED_SHARE = 0.15
+NO_ANSWER = (OSError, http.client.HTTPException)
+VICTIMS = ("server", "server", "group", "store", "recovery")
+
+
+class Ledger:
+    """What was sent, what was answered, what must be sent again. Shared by the senders."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.sent = 0
+        self.acknowledged: set[str] = set()
+        self.answered: list[tuple[str, bytes]] = []
+        self.unanswered: list[tuple[str, bytes]] = []
+        self.refused: list[Answer] = []
+        self.requests_acknowledged = 0
+
+    def next_request(self, chance: random.Random) -> tuple[str, bytes]:
+        """A new request of numbered events, or one that was answered before."""
+        with self.lock:
+            if self.answered and chance.random() < REPEATED_SHARE:
+                return chance.choice(self.answered)
+            count = chance.choice((1, 1, 10, 100))
+            first = self.sent
+            self.sent += count
+        events = [{"event_type": "numbered", "id": f"n{number}"} for number in range(first, first + count)]
+        if chance.random() < 0.5:
+            return "/api/telemetry/ingest", json.dumps(events if count > 1 else events[0]).encode()
+        batch_id = {"batch_id": f"b{first}"} if chance.random() < 0.7 else {}
+        return "/api/telemetry/batch", json.dumps({**batch_id, "events": events}).encode()
+
+    def note(self, request: tuple[str, bytes], answer: Answer | None) -> None:
+        with self.lock:
+            if answer is None:
+                self.unanswered.append(request)
+            elif answer.status == 200:
+                self.answered.append(request)
+                self.acknowledged.update(ids_of(request[1]))
+                self.requests_acknowledged += 1
+            else:
+                self.refused.append(answer)
+                self.unanswered.append(request)
+
+
+def ids_of(body: bytes) -> list[str]:
+    value = json.loads(body)
+    events = value if isinstance(value, list) else value.get("events", [value])
+    return [event["id"] for event in events]
+
+
+def send_until(stop: threading.Event, server: ServerProcess, ledger: Ledger, chance: random.Random) -> None:
+    """One connection, until told to stop or the server is gone."""
+    connection, key = server.connect(), server.key("write")
+    while not stop.is_set():
+        request = ledger.next_request(chance)
+        try:
+            answer = connection.ask("POST", *request, key=key)
+        except NO_ANSWER:
+            ledger.note(request, None)
+            break
+        ledger.note(request, answer)
+    connection.close()
+
+
+@contextlib.contextmanager
+def senders(server: ServerProcess, ledger: Ledger, chance: random.Random):
+    """Several connections that send as fast as they can."""
+    stop = threading.Event()
+    seeds = [random.Random(chance.random()) for _ in range(SENDERS)]
+    threads = [threading.Thread(target=send_until, args=(stop, server, ledger, seed), daemon=True) for seed in seeds]
+    for thread in threads:
+        thread.start()
+    yield
+    stop.set()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def resend(server: ServerProcess, ledger: Ledger) -> None:
+    """What a client does with a request that got no answer: the very same again."""
+    unanswered, ledger.unanswered = ledger.unanswered, []
+    for path, body in unanswered:
+        answer = until(lambda p=path, b=body: _answered(server, p, b), "a request is taken in the end")
+        ledger.note((path, body), answer)
+
+
+def _answered(server: ServerProcess, path: str, body: bytes) -> Answer | None:
+    answer = server.ask("POST", path, body, key=server.key("write"))
+    assert answer.status in {200, 429, 503}, answer
+    return answer if answer.status == 200 else None
+
+
+def one_round(server: ServerProcess, ledger: Ledger, chance: random.Random) -> None:
+    """Traffic, one kill at a random moment, a start, and the repeats."""
+    victim = chance.choice(VICTIMS)
+    target = ledger.requests_acknowledged + chance.randrange(1, 120)
+    store_pid = server.store_pid if victim == "store" else 0
+    with senders(server, ledger, chance):
+        until(lambda: ledger.requests_acknowledged >= target, "requests are acknowledged")
+        time.sleep(chance.choice((0.0, 0.0, chance.random() * 0.4)))  # also between a load and its checkpoint
+        if victim == "store":
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(store_pid, signal.SIGKILL)
+            until(lambda: ledger.requests_acknowledged >= target + 20, "it accepts while the store is away")
+        else:
+            server.kill(group=victim == "group")
+    if victim == "recovery":
+        server.start(wait=False)
+        time.sleep(chance.random() * 0.8)
+        server.kill()
+    if victim != "store":
+        server.start()
+    resend(server, ledger)
+
+
+def test_w1_no_acknowledged_event_is_lost_or_doubled_by_kills_at_random_moments(tmp_path: Path):
+    chance, ledger = random.Random(SEED), Ledger()
+    with ServerProcess(tmp_path / "d") as server:
+        for _ in range(ROUNDS):
+            one_round(server, ledger, chance)
+        stored = Counter(event["id"] for event in server.query_all("order=asc"))
+        lost = ledger.acknowledged - stored.keys()
+        doubled = [event_id for event_id, count in stored.items() if count > 1]
+        print(
+            f"rounds {ROUNDS}, seed {SEED}, sent {ledger.sent}, acknowledged {len(ledger.acknowledged)}, "
+            f"stored {len(stored)}, lost {len(lost)}, doubled {len(doubled)}, "
+            f"slowest start {max(server.start_seconds):.2f} s"
+        )
+        assert (sorted(lost), doubled) == ([], [])
+        assert len(stored) == ledger.sent, "what was not acknowledged at first was repeated until it was"
+        assert max(server.start_seconds) < START_S_MAX
+        assert not ledger.refused
+        assert not server.reported("request_failed")
+
+
+def test_w1_an_event_is_there_when_the_server_dies_right_after_its_answer(tmp_path: Path):
+    with ServerProcess(tmp_path / "d") as server:
+        for number in range(3):
+            assert server.send({"event_type": "last words", "id": f"e{number}"}).status == 200
+            server.kill(group=True)
+            server.start()
+        assert [event["id"] for event in server.query_all("order=asc")] == ["e0", "e1", "e2"]
+
+
+def test_w1_a_restart_without_a_new_event_answers_queries_at_once(tmp_path: Path):
+    with ServerProcess(tmp_path / "d") as server:
+        assert server.send({"event_type": "old", "id": "e"}).status == 200
+        assert server.query().status == 200
+        assert server.terminate() == 0
+        server.start()
+        answer = until(lambda: server.query("wait_ms=5000"), "an answer")
+        assert (answer.status, answer.json()["count"]) == (200, 1)
+
+
+def test_w1_the_store_dies_with_its_server_so_that_nobody_keeps_its_directory(tmp_path: Path):
+    with ServerProcess(tmp_path / "d") as server:
+        store = server.store_pid
+        server.kill()
+        until(lambda: not Path(f"/proc/{store}").exists() or _is_zombie(store), "the store's process ends")
+
+
+def _is_zombie(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        return stat[stat.rfind(b")") + 2 :][:1] == b"Z"
+    return True
+
+
+@pytest.mark.parametrize("path", ["/api/telemetry/ingest", "/api/telemetry/batch"])
+def test_p3_the_whole_log_of_requests_may_be_sent_again_after_a_kill(tmp_path: Path, path: str):
+    chance, ledger = random.Random(SEED), Ledger()
+    with ServerProcess(tmp_path / "d") as server:
+        with senders(server, ledger, chance):
+            until(lambda: ledger.requests_acknowledged > 60, "requests are acknowledged")
+            server.kill()
+        server.start()
+        resend(server, ledger)
+        for request in [request for request in ledger.answered if request[0] == path]:
+            assert server.ask("POST", *request, key=server.key("write")).status == 200
+        stored = Counter(event["id"] for event in server.query_all("order=asc"))
+        assert set(stored.values()) == {1}
+        assert len(stored) == ledger.sent

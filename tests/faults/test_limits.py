@@ -1,0 +1,375 @@
+"""Slow, silent and many connections, a full disk, a full log: each ends at its limit, and the others are served."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gzip
+import json
+import os
+import re
+import resource
+import socket
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from server_process import ServerProcess, read_until_closed, until
+
+HOST = b"Host: 127.0.0.1\r\n"
+INGEST, BATCH = "/api/telemetry/ingest", "/api/telemetry/batch"
+SMALL = {
+    "server.head_timeout_s": 0.5,
+    "server.body_timeout_s": 0.7,
+    "server.idle_timeout_s": 1,
+    "server.connections_max": 20,
+}
+LATE_S = 5.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory):
+    with ServerProcess(tmp_path_factory.mktemp("limits") / "d", SMALL) as running:
+        running.patient_query("")
+        yield running
+        assert running.reported("request_failed") == []
+
+
+@pytest.fixture
+def own_server(tmp_path: Path):
+    with ServerProcess(tmp_path / "d") as running:
+        running.patient_query("")
+        yield running
+
+
+def held(server: ServerProcess) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=LATE_S)
+
+
+def post_head(server: ServerProcess, length: int, *more: bytes) -> bytes:
+    key = server.key("write").encode()
+    fields = (b"Authorization: Bearer " + key, b"Content-Length: %d" % length, *more)
+    return b"POST /api/telemetry/ingest HTTP/1.1\r\n" + HOST + b"\r\n".join(fields) + b"\r\n\r\n"
+
+
+def test_i8_a_connection_without_a_byte_is_closed(server: ServerProcess):
+    with held(server) as connection:
+        assert read_until_closed(connection) == (b"", True)
+
+
+def test_i8_a_head_that_drips_is_cut_off(server: ServerProcess):
+    with held(server) as connection:
+        sent = 0
+        with contextlib.suppress(OSError):
+            for byte in b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X-A: b\r\n" * 1000:
+                connection.sendall(bytes([byte]))
+                sent += 1
+                time.sleep(0.02)
+        received, closed = read_until_closed(connection)
+    assert closed
+    assert sent < 1000
+    assert received.startswith(b"HTTP/1.1 408") or received == b""
+
+
+def test_i8_a_second_head_that_never_ends_is_cut_off_as_well(server: ServerProcess):
+    with held(server) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\nGET /livez")
+        received, closed = read_until_closed(connection)
+    assert closed
+    assert [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", received)] == [200, 408]
+
+
+@pytest.mark.parametrize("path", [INGEST, BATCH])
+def test_i8_a_body_that_never_comes_gets_408_and_the_end(server: ServerProcess, path: str):
+    head = post_head(server, 100).replace(INGEST.encode(), path.encode())
+    with held(server) as connection:
+        connection.sendall(head + b'{"event')
+        received, closed = read_until_closed(connection)
+    assert received.startswith(b"HTTP/1.1 408")
+    assert b'"code":"timeout"' in received
+    assert closed
+
+
+def test_i8_a_body_that_drips_gets_408(server: ServerProcess):
+    with held(server) as connection:
+        connection.sendall(post_head(server, 100_000))
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                connection.sendall(b" ")
+                time.sleep(0.02)
+        received, _ = read_until_closed(connection)
+    assert received.startswith(b"HTTP/1.1 408") or received == b""
+
+
+def test_i8_a_connection_that_is_kept_but_not_used_is_closed(server: ServerProcess):
+    with held(server) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n")
+        received, closed = read_until_closed(connection)
+    assert received.startswith(b"HTTP/1.1 200")
+    assert closed
+
+
+def test_i8_expect_100_continue_is_answered_before_the_body_is_sent(server: ServerProcess):
+    body = b'{"event_type":"expected"}'
+    with held(server) as connection:
+        connection.sendall(post_head(server, len(body), b"Expect: 100-continue"))
+        assert connection.recv(100).startswith(b"HTTP/1.1 100")
+        connection.sendall(body)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_i8_who_expects_100_continue_without_a_key_is_refused_without_it(server: ServerProcess):
+    with held(server) as connection:
+        connection.sendall(post_head(server, 10, b"Expect: 100-continue").replace(b"Bearer lw_", b"Bearer no_"))
+        received = connection.recv(1000)
+    assert received.startswith(b"HTTP/1.1 401")
+
+
+def test_i8_beyond_the_cap_a_connection_gets_503_and_those_within_are_served(server: ServerProcess):
+    inside = server.connect()
+    assert inside.ask("GET", "/livez").status == 200
+    with contextlib.ExitStack() as stack:
+        others = [stack.enter_context(held(server)) for _ in range(40)]
+        answers = [read_until_closed(other)[0] for other in others[25:]]
+        assert all(answer.startswith(b"HTTP/1.1 503") for answer in answers)
+        assert inside.ask("GET", "/health").status == 200
+    inside.close()
+    until(lambda: server.ask("GET", "/livez").status == 200, "there is room again")
+
+
+def test_i8_a_client_that_goes_away_within_its_body_is_no_failure(server: ServerProcess):
+    for cut in (0, 1, 50):
+        with held(server) as connection:
+            connection.sendall(post_head(server, 100) + b" " * cut)
+    assert server.ask("GET", "/livez").status == 200
+    assert server.reported("request_failed") == []
+
+
+def test_i13_health_answers_while_large_bodies_are_decoded(own_server: ServerProcess):
+    events = [{"event_type": "large", "data": {"text": "x" * 200, "numbers": list(range(20))}} for _ in range(1000)]
+    large = json.dumps([{**event, "data": {**event["data"], "more": "y" * 18_000}} for event in events]).encode()
+    assert 18 << 20 < len(large) < 20 << 20
+    slowest: list[float] = []
+    done = threading.Event()
+
+    def probe() -> None:
+        connection = own_server.connect()
+        while not done.is_set():
+            began_s = time.monotonic()
+            assert connection.ask("GET", "/health").status == 200
+            slowest.append(time.monotonic() - began_s)
+        connection.close()
+
+    thread = threading.Thread(target=probe)
+    thread.start()
+    try:
+        for body, headers in ((large, {}), (gzip.compress(large, 1), {"Content-Encoding": "gzip"})):
+            assert own_server.ask("POST", INGEST, body, key=own_server.key("write"), headers=headers).status == 200
+    finally:
+        done.set()
+        thread.join(30)
+    print(f"19 MiB bodies: health's slowest answer {max(slowest) * 1000:.0f} ms of {len(slowest)}")
+    assert max(slowest) < 2.0
+
+
+def limit_file_size(pid: int, soft: int) -> None:
+    """Files of this process may not grow beyond *soft* bytes from now on."""
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, resource.RLIM_INFINITY))
+
+
+def test_w4_a_full_disk_is_a_503_that_heals_by_itself(tmp_path: Path):
+    with ServerProcess(tmp_path / "d", {"storage.log_segment_bytes": 1 << 20}) as server:
+        server.patient_query("")
+        taken = [f"before{number}" for number in range(5)]
+        for event_id in taken:
+            assert server.send({"event_type": "full", "id": event_id}).status == 200
+        limit_file_size(server.pid, 4096)
+        for number in range(5):
+            refused = server.send({"event_type": "full", "id": f"during{number}"})
+            assert (refused.status, refused.code) == (503, "unavailable"), refused
+            assert int(refused.headers["retry-after"]) >= 1
+        batch = {"batch_id": "during", "events": [{"event_type": "full", "id": "batched"}]}
+        assert server.send(batch, BATCH).status == 503
+        assert server.health()["status"] in {"degraded", "unhealthy"}
+        assert server.ask("GET", "/livez").status == 200
+        assert {event["id"] for event in server.query_all("event_type=full&wait_ms=0")} <= set(taken)
+        limit_file_size(server.pid, resource.RLIM_INFINITY)
+        for number in range(5):
+            answer = server.send({"event_type": "full", "id": f"during{number}"})
+            assert (answer.status, answer.json()["duplicates"]) == (200, 0), "what was refused is new"
+        assert server.send(batch, BATCH).json()["duplicates"] == 0
+        expected = {*taken, "batched", *(f"during{number}" for number in range(5))}
+        assert Counter(event["id"] for event in server.query_all("event_type=full")) == Counter(expected)
+        until(lambda: server.health()["status"] != "unhealthy", "health heals")
+        server.kill(group=True)
+        server.start()
+        assert Counter(event["id"] for event in server.query_all("event_type=full")) == Counter(expected)
+
+
+@pytest.mark.parametrize("size", [1 << 20, (1 << 20) + 20_000, (1 << 20) + 300_000])
+def test_w4_a_disk_that_fills_while_events_come_loses_none_that_were_acknowledged(tmp_path: Path, size: int):
+    with ServerProcess(tmp_path / "d", {"storage.log_segment_bytes": 1 << 20}) as server:
+        server.patient_query("")
+        limit_file_size(server.pid, size)
+        acknowledged: set[str] = set()
+        statuses: Counter[int] = Counter()
+        for number in range(60):
+            events = [
+                {"event_type": "filling", "id": f"f{number}-{index}", "data": {"t": "x" * 900}} for index in range(40)
+            ]
+            answer = server.send(events)
+            statuses[answer.status] += 1
+            if answer.status == 200:
+                acknowledged |= {event["id"] for event in events}
+        assert set(statuses) <= {200, 503}
+        limit_file_size(server.pid, resource.RLIM_INFINITY)
+        assert server.send({"event_type": "filling", "id": "after"}).status == 200
+        server.kill(group=True)
+        server.start()
+        stored = Counter(event["id"] for event in server.query_all("event_type=filling"))
+        assert acknowledged | {"after"} <= stored.keys()
+        assert set(stored.values()) == {1}
+        print(f"limit {size}: {dict(statuses)}")
+
+
+def test_w4_without_free_descriptors_the_server_lives_on(own_server: ServerProcess):
+    open_now = len(os.listdir(f"/proc/{own_server.pid}/fd"))
+    kept = own_server.connect()
+    assert kept.ask("GET", "/livez").status == 200
+    resource.prlimit(own_server.pid, resource.RLIMIT_NOFILE, (open_now + 2, 1 << 20))
+    with contextlib.ExitStack() as stack:
+        for _ in range(30):
+            stack.enter_context(held(own_server))
+        body = json.dumps({"event_type": "few files"}).encode()
+        assert kept.ask("POST", INGEST, body, key=own_server.key("write")).status in {200, 503}
+        assert own_server.running
+    resource.prlimit(own_server.pid, resource.RLIMIT_NOFILE, (1 << 16, 1 << 20))
+    until(lambda: _accepts(own_server), "connections are accepted again")
+    assert own_server.send({"event_type": "few files", "id": "after"}).status == 200
+    kept.close()
+
+
+def _accepts(server: ServerProcess) -> bool:
+    try:
+        return server.ask("GET", "/livez", timeout_s=2).status == 200
+    except OSError:
+        return False
+
+
+def batch_of(*ids: str, batch_id: str = "same") -> bytes:
+    return json.dumps(
+        {"batch_id": batch_id, "events": [{"event_type": "w9", "id": event_id} for event_id in ids]}
+    ).encode()
+
+
+def test_w9_the_same_batch_on_fifty_connections_at_once_is_stored_once(own_server: ServerProcess):
+    body, key = batch_of(*(f"e{number}" for number in range(100))), own_server.key("write")
+    together = threading.Barrier(50)
+
+    def send(_: int) -> object:
+        connection = own_server.connect()
+        together.wait(30)
+        answer = connection.ask("POST", BATCH, body, key=key)
+        connection.close()
+        return answer
+
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(send, range(50)))
+    assert {answer.status for answer in answers} == {200}
+    assert len({answer.body for answer in answers}) == 1, "everybody gets the first one's answer"
+    assert len(own_server.query_all("event_type=w9")) == 100
+    again = own_server.ask("POST", BATCH, body, key=key)
+    own_server.kill(group=True)
+    own_server.start()
+    after = own_server.ask("POST", BATCH, body, key=key)
+    assert again.body == answers[0].body
+    assert {**after.json(), "status": ""} == {**again.json(), "status": ""}
+    assert len(own_server.query_all("event_type=w9")) == 100
+
+
+def test_w9_other_events_under_the_same_id_are_a_conflict(own_server: ServerProcess):
+    key = own_server.key("write")
+    assert own_server.ask("POST", BATCH, batch_of("a", "b"), key=key).status == 200
+    for changed in (batch_of("a", "c"), batch_of("a"), batch_of("b", "a")):
+        answer = own_server.ask("POST", BATCH, changed, key=key)
+        assert (answer.status, answer.code) == (409, "batch_conflict")
+    assert {event["id"] for event in own_server.query_all("event_type=w9")} == {"a", "b"}
+
+
+def test_w9_batches_that_overlap_by_half_store_each_event_once(own_server: ServerProcess):
+    key = own_server.key("write")
+    first = [f"o{number}" for number in range(100)]
+    second = [f"o{number}" for number in range(50, 150)]
+    assert own_server.ask("POST", BATCH, batch_of(*first, batch_id="1"), key=key).json()["duplicates"] == 0
+    answer = own_server.ask("POST", BATCH, batch_of(*second, batch_id="2"), key=key).json()
+    assert (answer["accepted"], answer["duplicates"]) == (100, 50)
+    own_server.kill(group=True)
+    own_server.start()
+    answer = own_server.ask("POST", BATCH, batch_of(*first, *second[50:], batch_id="3"), key=key).json()
+    assert (answer["accepted"], answer["duplicates"]) == (150, 150)
+    assert Counter(event["id"] for event in own_server.query_all("event_type=w9")) == Counter({*first, *second})
+
+
+def test_w9_a_batch_without_event_ids_is_stored_once_however_often_it_comes(own_server: ServerProcess):
+    body = json.dumps(
+        {"batch_id": "nameless", "events": [{"event_type": "w9", "data": {"n": n}} for n in range(10)]}
+    ).encode()
+    key = own_server.key("write")
+    first = own_server.ask("POST", BATCH, body, key=key).json()
+    own_server.kill(group=True)
+    own_server.start()
+    assert own_server.ask("POST", BATCH, body, key=key).json()["events"] == first["events"]
+    assert len(own_server.query_all("event_type=w9")) == 10
+
+
+def test_w11_two_batches_of_the_same_bytes_are_two_batches(own_server: ServerProcess):
+    body = json.dumps([{"event_type": "honest", "data": {"a": 1}}] * 3).encode()
+    for _ in range(2):
+        assert own_server.ask("POST", INGEST, body, key=own_server.key("write")).status == 200
+    assert len(own_server.query_all("event_type=honest")) == 6
+
+
+def test_w15_a_second_server_on_the_same_directory_refuses_and_names_the_first(own_server: ServerProcess):
+    second = ServerProcess(own_server.data_dir)
+    try:
+        second.start(wait=False)
+        assert second.wait_end() != 0
+        said = b"".join(second.stderr)
+        assert str(own_server.pid).encode() in said, said
+        assert b"Traceback" not in said
+    finally:
+        second.stop()
+    assert own_server.send({"event_type": "still here"}).status == 200
+    assert os.strerror(errno.ENOENT)  # the first one's files are untouched
+    assert own_server.query_all("event_type=still%20here")
+
+
+def test_a13_files_are_the_owners_alone_and_the_address_is_loopback(own_server: ServerProcess):
+    assert own_server.send({"event_type": "private"}).status == 200
+    own_server.query_all("")
+    wrong = []
+    for folder, folders, files in os.walk(own_server.data_dir):
+        for name in (".", *folders, *files):
+            path = Path(folder) / name
+            if path.is_symlink() or path.is_relative_to(own_server.data_dir / "store" / "data"):
+                continue  # the engine's own files lie behind a directory that is private
+            allowed = 0o700 if path.is_dir() or path.is_socket() else 0o600
+            if path.lstat().st_mode & 0o777 & ~allowed:
+                wrong.append((str(path), oct(path.lstat().st_mode)))
+    assert wrong == []
+    assert listening_addresses(own_server.port) == {"0100007F"}
+
+
+def listening_addresses(port: int) -> set[str]:
+    """The local addresses, as the kernel writes them, that listen on a port."""
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            address, _, hexadecimal = line.split()[1].rpartition(":")
+            if line.split()[3] == "0A" and int(hexadecimal, 16) == port:
+                found.add(address)
+    return found

@@ -1,0 +1,195 @@
+"""Content encodings undone: whole, cut, damaged, doubled, and bombs that cost no more than the limit."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import os
+import subprocess
+import sys
+import tracemalloc
+import zlib
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from leeward.errors import ProtocolError
+from leeward.server import unpack as module
+from leeward.server.unpack import GZIP_MEMBERS_MAX, unpack
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+LIMIT = 1 << 20
+
+
+def raw_deflate(text):
+    stream = zlib.compressobj(wbits=-15)
+    return stream.compress(text) + stream.flush()
+
+
+PACKERS = {
+    b"identity": bytes,
+    b"gzip": gzip.compress,
+    b"X-GZip": gzip.compress,
+    b"deflate": zlib.compress,
+    b" deflate ": raw_deflate,
+    b"zstd": zstd.compress,
+}
+
+
+def refusal(packed, encoding, limit=LIMIT):
+    with pytest.raises(ProtocolError) as refused:
+        unpack(packed, encoding, limit)
+    return refused.value.status, refused.value.code
+
+
+@pytest.mark.parametrize("encoding", PACKERS)
+@given(text=st.binary(max_size=300))
+@settings(max_examples=40)
+def test_what_was_packed_comes_out(encoding, text):
+    assert unpack(PACKERS[encoding](text), encoding, LIMIT) == text
+
+
+@pytest.mark.parametrize("encoding", PACKERS)
+def test_i6_the_limit_is_of_the_unpacked_bytes_and_exact(encoding):
+    text = os.urandom(1000)
+
+    assert unpack(PACKERS[encoding](text), encoding, 1000) == text
+    assert refusal(PACKERS[encoding](text), encoding, 999) == (413, "payload_too_large")
+
+
+@given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=8))
+def test_i6_gzip_members_in_any_division_are_one_body(text, cuts):
+    edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    members = [gzip.compress(text[start:end]) for start, end in itertools.pairwise(edges)]
+
+    assert unpack(b"".join(members), b"gzip", LIMIT) == text
+
+
+def test_i6_the_limit_holds_for_all_members_together():
+    member = gzip.compress(bytes(400))
+
+    assert unpack(member * 2, b"gzip", 800) == bytes(800)
+    assert refusal(member * 2, b"gzip", 799) == (413, "payload_too_large")
+
+
+def test_i6_members_are_counted():
+    member = gzip.compress(b"x")
+
+    assert unpack(member * GZIP_MEMBERS_MAX, b"gzip", LIMIT) == b"x" * GZIP_MEMBERS_MAX
+    assert refusal(member * (GZIP_MEMBERS_MAX + 1), b"gzip") == (400, "invalid_json")
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"deflate", b" deflate ", b"zstd"])
+def test_i6_a_body_cut_anywhere_is_refused(encoding):
+    packed = PACKERS[encoding](b'{"event_type":"a"}' * 20)
+
+    for end in range(len(packed)):
+        assert refusal(packed[:end], encoding) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"deflate", b" deflate ", b"zstd"])
+def test_i6_bytes_behind_the_end_are_refused(encoding):
+    packed = PACKERS[encoding](b"text")
+
+    assert refusal(packed + b"garbage", encoding) == (400, "invalid_json")
+    assert refusal(packed + b"\0", encoding) == (400, "invalid_json")
+
+
+def test_i6_a_second_zstd_frame_is_refused():
+    assert refusal(zstd.compress(b"a") + zstd.compress(b"b"), b"zstd") == (400, "invalid_json")
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"deflate"])
+def test_i6_a_wrong_checksum_is_refused(encoding):
+    packed = bytearray(PACKERS[encoding](b"text"))
+    packed[-5] ^= 1  # of the checksum in either wrapping
+
+    assert refusal(bytes(packed), encoding) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"deflate", b"zstd"])
+@given(garbage=st.binary(max_size=60))
+def test_i6_garbage_is_refused_or_unpacked_and_nothing_else(encoding, garbage):
+    try:
+        assert len(unpack(garbage, encoding, 100)) <= 100
+    except ProtocolError as error:
+        assert (error.status, error.code) in {(400, "invalid_json"), (413, "payload_too_large")}  # noqa: PT017 - either outcome is right, each has its form
+
+
+@pytest.mark.parametrize(
+    "encoding", [b"br", b"gzip, gzip", b"gzip,deflate", b"compress", b"gzip;q=1", b"*", b"\xff", b"x"]
+)
+def test_i6_unknown_and_stacked_encodings_are_refused(encoding):
+    assert refusal(b"x", encoding) == (415, "unsupported_encoding")
+
+
+def test_i6_what_was_packed_twice_is_unpacked_once():
+    inner = gzip.compress(b"text")
+
+    assert unpack(gzip.compress(inner), b"gzip", LIMIT) == inner
+
+
+def test_i6_a_window_larger_than_ours_is_refused():
+    options = {zstd.CompressionParameter.window_log: module.ZSTD_WINDOW_LOG_MAX + 1}
+    stream = zstd.ZstdCompressor(options=options)
+    packed = stream.compress(b"text" * 1000) + stream.flush()
+
+    assert refusal(packed, b"zstd") == (400, "invalid_json")
+
+
+def bomb(encoding):
+    """50 MB of zeros, in at most 50 KB."""
+    if encoding == b"many members":
+        return b"gzip", gzip.compress(bytes(LIMIT // 20)) * 15 + gzip.compress(bytes(50 << 20), 9)
+    return encoding, PACKERS[encoding](bytes(50 << 20))
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"deflate", b"many members"])
+def test_i6_a_bomb_costs_at_most_twice_the_limit(encoding):
+    encoding, packed = bomb(encoding)
+
+    tracemalloc.start()
+    try:
+        assert refusal(packed, encoding) == (413, "payload_too_large")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * LIMIT + 4 * len(packed) + 100_000
+
+
+PEAK_OF_UNPACKING = """if True:
+    import resource, sys
+    from leeward.errors import ProtocolError
+    from leeward.server.unpack import unpack
+
+    def peak_kb():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    packed = sys.stdin.buffer.read()
+    try:
+        unpack(packed, b"zstd", 1)  # what the library needs to be there at all
+    except ProtocolError:
+        before = peak_kb()
+    try:
+        unpack(packed, b"zstd", int(sys.argv[1]))
+    except ProtocolError as error:
+        print(error.status, peak_kb() - before)
+"""
+
+
+@pytest.mark.parametrize("window_log", [20, module.ZSTD_WINDOW_LOG_MAX])
+def test_i6_a_zstd_bomb_costs_at_most_twice_the_limit(window_log):
+    """Its library's memory is seen by the system alone: so in a process of its own, by its peak."""
+    limit = 10 << 20
+    stream = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: window_log})
+    packed = b"".join(stream.compress(bytes(1 << 20)) for _ in range(50)) + stream.flush()
+
+    command = [sys.executable, "-c", PEAK_OF_UNPACKING, str(limit)]
+    status, grown_kb = subprocess.run(command, input=packed, capture_output=True, check=True).stdout.split()
+
+    assert status == b"413"
+    assert int(grown_kb) < 2 * limit / 1024
