@@ -20,8 +20,8 @@ check: $(VENV)/.dev
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/test_shape.py tests/test_docs.py tests/test_public_api.py
 
-faults: $(VENV)/.dev
-	@LEEWARD_TEST_HEAVY=1 $(BIN)/python -m pytest -q tests/faults
+faults: $(VENV)/.dev browser
+	@LEEWARD_TEST_HEAVY=1 $(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal -q
 
 mutants: $(VENV)/.dev
 	@$(BIN)/python tests/mutants.py

@@ -155,6 +155,8 @@ class Recorder:
         self.close()
 
     def close(self) -> None:
+        if self.closing.is_set():
+            return
         self.closing.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

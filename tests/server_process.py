@@ -79,6 +79,7 @@ class ServerProcess:
         self._drain: threading.Thread | None = None
         self.stderr: list[bytes] = []
         self.start_seconds: list[float] = []
+        self._deaf = False
 
     def __enter__(self) -> Self:
         return self.start()
@@ -111,7 +112,14 @@ class ServerProcess:
     def _read_stderr(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stderr is not None
         with process.stderr:
-            self.stderr.extend(process.stderr)
+            for line in process.stderr:
+                self.stderr.append(line)
+                if self._deaf:
+                    return
+
+    def stop_reading_stderr(self) -> None:
+        """Close our end of its log after the next line: further ones cannot be written."""
+        self._deaf = True
 
     def wait_ready(self, timeout_s: float = START_S) -> None:
         """Wait until `/readyz` answers 200."""
@@ -230,9 +238,10 @@ class ServerProcess:
     def query_all(self, filters: str = "", limit: int = 1000) -> list[dict[str, Any]]:
         """All events, page by page; a store that is behind is asked again for as long as `ANSWER_S`."""
         events: list[dict[str, Any]] = []
+        asked = "&".join(filter(None, (f"limit={limit}", filters)))
         cursor = ""
         while True:
-            page = self.patient_query(f"limit={limit}&{filters}{cursor}")
+            page = self.patient_query(asked + cursor)
             events += page["events"]
             if page["next_cursor"] is None:
                 return events

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 from faults.disk import Killed
-
 from leeward.errors import LeewardError
 from leeward.journal.log import Log, Record
 

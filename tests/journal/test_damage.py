@@ -7,8 +7,8 @@ import random
 from pathlib import Path
 
 import pytest
-from faults.disk import ForgetfulDisk
 
+from faults.disk import ForgetfulDisk
 from leeward.errors import ConfigError
 from leeward.journal import frame, segment
 from leeward.journal.log import Log, Record

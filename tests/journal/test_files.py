@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,7 @@ def test_a_new_file_is_private_and_must_not_exist_yet(files, tmp_path):
     path = str(tmp_path / "a")
     files.close(files.open(path, create=True))
 
-    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600
     with pytest.raises(FileExistsError):
         files.open(path, create=True)
 
@@ -44,9 +45,9 @@ def test_a_directory_is_made_private_and_may_be_there(files, tmp_path):
     files.mkdir(path)
     files.mkdir(path)
 
-    assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
+    assert stat.S_IMODE(Path(path).stat().st_mode) == 0o700
     files.rmdir(path)
-    assert not os.path.exists(path)
+    assert not Path(path).exists()
 
 
 @pytest.mark.parametrize("system", ["with fallocate", "without"])
@@ -121,5 +122,5 @@ def test_a_file_written_aside_replaces_the_old_one_and_a_leftover(files, tmp_pat
     write_aside(files, str(path), b"new")
 
     assert path.read_bytes() == b"new"
-    assert os.listdir(tmp_path) == ["a"]
+    assert [found.name for found in tmp_path.iterdir()] == ["a"]
     assert read_file(files, str(path), bytes_max=2) == b"ne"

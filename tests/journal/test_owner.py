@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -47,13 +48,13 @@ def test_c16_a_living_child_does_not_keep_a_dead_owner_alive(path):
     reading, writing = os.pipe()
     parent = os.fork()
     if parent == 0:
-        take_lock(path)
-        child = os.fork()
-        if child == 0:
-            os.write(writing, b"%d" % os.getpid())
-            os.close(writing)
+        try:
+            take_lock(path)
+            if os.fork() == 0:
+                os.write(writing, b"%d" % os.getpid())
             signal.pause()
-        signal.pause()
+        finally:
+            os._exit(1)
     grandchild = int(os.read(reading, 20))
     assert take_lock(path) is None
     os.kill(parent, signal.SIGKILL)
@@ -135,7 +136,7 @@ def test_a_lock_on_a_file_that_was_removed_meanwhile_is_taken_again(path, monkey
         real(fd, flags)
         if not removed:
             removed.append(path)
-            os.unlink(path)
+            Path(path).unlink()
 
     monkeypatch.setattr(fcntl, "flock", flock)
     lock = take_lock(path)

@@ -11,10 +11,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from faults.disk import FaultyFiles
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from faults.disk import FaultyFiles
 from leeward.errors import Unavailable
 from leeward.journal import frame, segment
 from leeward.journal.files import OsFiles
@@ -65,8 +65,20 @@ def left_behind(root: str, payloads, **options) -> Path:
     return Path(writer.directory)
 
 
+def names(directory: str | Path) -> list[str]:
+    return sorted(path.name for path in Path(directory).iterdir())
+
+
 def segments(directory: str | Path) -> list[str]:
-    return sorted(name for name in os.listdir(directory) if name.endswith(".seg"))
+    return sorted(path.name for path in Path(directory).glob("*.seg"))
+
+
+def sizes(directory: str) -> list[int]:
+    return [path.stat().st_size for path in sorted(Path(directory).glob("*.seg"))]
+
+
+def mode(path: str | Path) -> int:
+    return stat.S_IMODE(Path(path).stat().st_mode)
 
 
 # Appending and delivering.
@@ -110,8 +122,7 @@ def test_a_take_stops_at_its_bytes_but_gives_one_record_of_any_size(writer):
 def test_segments_grow_from_small_to_their_limit_and_go_once_delivered(writer):
     for n in range(100):
         writer.append(b"%03d" % n * 200)
-    sizes = [os.path.getsize(os.path.join(writer.directory, name)) for name in segments(writer.directory)]
-    assert sizes[:3] == [8192, 16384, 16384]
+    assert sizes(writer.directory)[:3] == [8192, 16384, 16384]
 
     drain(SpoolReader.of(writer))
 
@@ -163,10 +174,9 @@ def test_a_spare_that_is_too_small_for_the_record_is_replaced(writer):
 def test_everything_is_private_to_the_user(root):
     writer = SpoolWriter.create(root)
 
-    assert stat.S_IMODE(os.stat(root).st_mode) == 0o700
-    assert stat.S_IMODE(os.stat(writer.directory).st_mode) == 0o700
-    for name in os.listdir(writer.directory):
-        assert stat.S_IMODE(os.stat(os.path.join(writer.directory, name)).st_mode) == 0o600
+    assert mode(root) == 0o700
+    assert mode(writer.directory) == 0o700
+    assert {mode(path) for path in Path(writer.directory).iterdir()} == {0o600}
     writer.close()
 
 
@@ -180,10 +190,10 @@ def test_finishing_removes_a_spool_that_is_delivered_and_keeps_one_that_is_not(r
 
         assert reader.finish() is delivered
 
-        assert os.path.exists(writer.directory) is not delivered
+        assert Path(writer.directory).exists() is not delivered
         assert writer.append(b"late") is None
     assert adopted(root) == [b"a"]
-    assert os.listdir(root) == []
+    assert names(root) == []
 
 
 def test_closing_an_adopted_spool_leaves_it_for_the_next_one(root):
@@ -210,16 +220,19 @@ def test_c14_a_forked_child_never_writes_into_its_parents_spool(writer, root):
     reader = SpoolReader.of(writer)
     child = os.fork()
     if child == 0:
-        verdict = (
-            writer.append(b"child") is None
-            and not writer.prepare()
-            and reader.take(bytes_max=9, count_max=9) == []
-            and not reader.finish()
-        )
-        writer.close()
-        own = SpoolWriter.create(root, **SMALL)
-        own.append(b"child's own")
-        os._exit(0 if verdict else 1)
+        verdict = False
+        try:
+            verdict = (
+                writer.append(b"child") is None
+                and not writer.prepare()
+                and reader.take(bytes_max=9, count_max=9) == []
+                and not reader.finish()
+            )
+            writer.close()
+            own = SpoolWriter.create(root, **SMALL)
+            own.append(b"child's own")
+        finally:
+            os._exit(0 if verdict else 1)
     assert os.waitpid(child, 0)[1] == 0
 
     assert writer.append(b"still the parent") is not None
@@ -247,7 +260,7 @@ def test_c15_of_many_threads_one_adopts(root):
         thread.join()
 
     assert sorted(got) == sorted(b"%d" % n for n in range(20))
-    assert os.listdir(root) == []
+    assert names(root) == []
 
 
 def test_an_adopters_progress_survives_the_adopter(root):
@@ -272,11 +285,11 @@ def test_what_died_while_it_was_made_is_cleared_away(root):
     os.waitpid(child, 0)
     (Path(root) / "notes.txt").write_text("not ours")
     (Path(root) / f".new-{os.getpid()}-0-x").mkdir()
-    assert len(os.listdir(root)) == 3
+    assert len(names(root)) == 3
 
     assert list(orphans(root)) == []
 
-    assert sorted(os.listdir(root)) == sorted(["notes.txt", f".new-{os.getpid()}-0-x"])
+    assert names(root) == sorted(["notes.txt", f".new-{os.getpid()}-0-x"])
 
 
 def test_orphans_of_a_directory_that_is_not_there_are_none(tmp_path):
@@ -332,8 +345,7 @@ def test_c20_a_full_spool_takes_no_more_until_something_is_delivered(root):
     stored = 0
     while writer.append(b"%05d" % stored * 100) is not None:
         stored += 1
-    used = sum(os.path.getsize(os.path.join(writer.directory, name)) for name in segments(writer.directory))
-    assert 30_000 < used <= 40_000
+    assert 30_000 < sum(sizes(writer.directory)) <= 40_000
     assert not writer.prepare()
     reader = SpoolReader.of(writer)
 

@@ -38,7 +38,9 @@ def test_without_a_key_the_client_is_disabled_and_nothing_is_wrong():
 
 
 @pytest.mark.parametrize("name", ["LEEWARD_DISABLED", "DO_NOT_TRACK"])
-@pytest.mark.parametrize(("value", "disabled"), [("1", True), ("true", True), (" YES ", True), ("0", False), ("", False)])
+@pytest.mark.parametrize(
+    ("value", "disabled"), [("1", True), ("true", True), (" YES ", True), ("0", False), ("", False)]
+)
 def test_c25_the_environment_opts_out(name, value, disabled):
     assert configure({**HOME, name: value}, api_key="k").disabled is disabled
 
@@ -87,9 +89,12 @@ def test_a_setting_that_cannot_work_switches_the_client_off_and_says_why(argumen
     assert words in config.problem
 
 
-@given(st.dictionaries(st.sampled_from(["api_key", "host", "disabled", "spool_dir", "mode", "app"]), st.one_of(
-    st.none(), st.text(), st.integers(), st.binary(), st.lists(st.text()), st.floats(), st.booleans()
-)))
+@given(
+    st.dictionaries(
+        st.sampled_from(["api_key", "host", "disabled", "spool_dir", "mode", "app"]),
+        st.one_of(st.none(), st.text(), st.integers(), st.binary(), st.lists(st.text()), st.floats(), st.booleans()),
+    )
+)
 def test_no_argument_makes_it_raise(arguments):
     configure(HOME, **arguments)
 
@@ -99,20 +104,25 @@ def test_the_key_is_in_no_repr_and_no_folder_name():
     config = configure(HOME, api_key=key)
 
     assert key not in repr(config)
-    assert key not in config.destination(0)
+    assert key not in config.folder
 
 
-def test_each_host_key_and_user_has_a_folder_of_its_own():
-    names = {
-        configure(HOME, api_key=key, host=host).destination(user)
-        for key in ("a", "b")
-        for host in ("http://one", "http://two")
-        for user in (0, 1)
-    }
+def test_each_host_key_and_user_has_a_folder_of_its_own(monkeypatch):
+    folders = set()
+    for user in (1000, 1001):
+        monkeypatch.setattr(os, "getuid", lambda user=user: user)
+        for key in ("a", "b"):
+            for host in ("http://one", "http://two", "http://two/"):
+                folders.add(configure(HOME, api_key=key, host=host, spool_dir="/spool").folder)
 
-    assert len(names) == 8
-    assert configure(HOME, api_key="a", host="http://one/").destination(0) in names
-    assert all(name == os.path.basename(name) and name.isascii() for name in names)
+    assert len(folders) == 8
+    assert {os.path.dirname(folder) for folder in folders} == {"/spool"}
+
+
+def test_in_memory_mode_or_without_a_home_there_is_no_folder():
+    assert configure(HOME, api_key="k", mode="memory", spool_dir="/spool").folder == ""
+    assert configure({}, api_key="k").folder == ""
+    assert configure(HOME, api_key="k").folder.startswith("/home/someone/")
 
 
 def test_the_app_stands_in_a_header_and_cannot_break_out_of_it():

@@ -52,7 +52,9 @@ def test_a_batch_gets_a_fresh_name_once_and_is_then_set_aside():
     assert judge(Answer(409, "http_409"), events=2, renamed=True) == plan.SET_ASIDE
 
 
-@given(st.lists(st.one_of(st.none(), st.floats(0, 1e12)), min_size=1, max_size=80), st.floats(0, 0.999), st.floats(0, 1e6))
+@given(
+    st.lists(st.one_of(st.none(), st.floats(0, 1e12)), min_size=1, max_size=80), st.floats(0, 0.999), st.floats(0, 1e6)
+)
 def test_c6_a_wait_is_never_shorter_than_asked_nor_longer_than_the_limits(asked, chance, now_s):
     pace = Pace()
 
@@ -71,9 +73,7 @@ def test_a_pace_is_frozen():
 
 
 def rest(now_s=10.0, *, waiting=1, since_s=10.0, hurry=False, stopped=False, pace=None):
-    return rest_s(
-        now_s, waiting=waiting, waiting_since_s=since_s, hurry=hurry, stopped=stopped, pace=pace or Pace()
-    )
+    return rest_s(now_s, waiting=waiting, waiting_since_s=since_s, hurry=hurry, stopped=stopped, pace=pace or Pace())
 
 
 def test_the_worker_sleeps_without_a_timer_while_nothing_waits():

@@ -236,7 +236,7 @@ def test_adoption_is_looked_for_seldom_and_sooner_when_somebody_waits(made, cloc
     former.append(b"left")
     former.close()
 
-    clock.now_s += spools.ADOPT_EAGER_S
+    clock.now_s += spools.ADOPT_EVERY_S - 1
     heir.tend(eager=False)
     assert taken(heir) == []
     heir.tend(eager=True)

@@ -41,7 +41,7 @@ class Lanes:
 class Bench:
     """A worker without its thread, and everything around it."""
 
-    def __init__(self):
+    def __init__(self, **settings):
         self.clock = HandClock()
         self.lanes = Lanes()
         self.transport = ScriptedTransport()
@@ -54,6 +54,7 @@ class Bench:
             retry=Retry(attempts_max=None, base_s=1.0, cap_s=8.0),
             random=lambda count: bytes(count - 1) + b"\x80",  # one half, as a number
             notes=Notes(self.clock, debug=False),
+            **settings,
         )
 
     def add(self, count, start=0):
@@ -297,6 +298,17 @@ def test_c13_a_thread_that_cannot_be_started_is_asked_for_again(bench, monkeypat
     assert len(starts) == 3
 
 
+def test_c14_a_worker_that_may_not_start_gets_no_thread(monkeypatch):
+    monkeypatch.setattr(work._thread, "start_new_thread", pytest.fail)
+    bench = Bench(may_start=False)
+    bench.add(1)
+
+    bench.worker.wake()
+    bench.worker.drain(60)
+
+    assert bench.worker.waiting() == 1
+
+
 @given(st.data())
 def test_whatever_the_server_answers_each_event_has_exactly_one_outcome(data):
     bench = Bench()
@@ -306,7 +318,9 @@ def test_whatever_the_server_answers_each_event_has_exactly_one_outcome(data):
         count = data.draw(st.integers(0, 40))
         bench.add(count, start=captured)
         captured += count
-        bench.transport.script.extend(Answer(status, f"http_{status}") for status in data.draw(st.lists(answers, max_size=12)))
+        bench.transport.script.extend(
+            Answer(status, f"http_{status}") for status in data.draw(st.lists(answers, max_size=12))
+        )
         bench.run()
 
     counts = bench.counts

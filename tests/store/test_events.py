@@ -5,6 +5,7 @@ import pytest
 
 from leeward.store.clickhouse import StoreRefused
 from leeward.store.events import COLUMNS, Block, EventQuery
+from leeward.store.migrate import shipped
 from store_rows import DAY_MS, NOW_MS, block, event
 
 ALL = EventQuery(project=1, start_ms=0, end_ms=NOW_MS + DAY_MS, limit=1000)
@@ -55,6 +56,24 @@ def test_w10_a_block_that_is_loaded_again_with_its_token_is_stored_once_in_every
     assert sorted(key for chunk in store.ids_since(0) for key in chunk) == sorted(
         (1, "event", f"e{n}-{i}") for n in range(5) for i in range(3)
     )
+
+
+def test_w10_a_block_whose_ids_a_crash_kept_away_is_not_taken_for_loaded_and_loading_it_again_adds_them(
+    real_store, client
+):
+    one = block([event("e1"), event("e2")], 0)
+    client.command("DROP VIEW event_ids_of_events SYNC")
+    real_store.load(one)  # as if the process had died between the part of the events and the part of the ids
+    migrations = shipped()[0].statements
+    client.command(next(statement for statement in migrations if "MATERIALIZED VIEW" in statement))
+
+    before = real_store.loaded("log", [(one.first, one.last)], 0)
+    real_store.load(one)
+
+    assert before == [False]
+    assert real_store.loaded("log", [(one.first, one.last)], 0) == [True]
+    assert sorted(ids(real_store.query(ALL))) == ["e1", "e2"]
+    assert sorted(key for chunk in real_store.ids_since(0) for key in chunk) == [(1, "event", "e1"), (1, "event", "e2")]
 
 
 def test_w11_honest_repeats_in_another_block_are_both_stored(store):

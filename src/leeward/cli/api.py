@@ -119,6 +119,8 @@ class Api:
     def _refusal(self, answer: Answer) -> LeewardError:
         """What the server said, in its own words, with the cure that this side knows."""
         document = answer.document()
+        if "error" not in document:  # of a request without a valid event, the first verdict is the reason
+            document = next(iter(document.get("results") or ({},)))
         code = str(document.get("code") or f"http_{answer.status}")
         message = str(document.get("error") or f"the server answered {answer.status}").rstrip(".")
         details = document.get("details") or ()

@@ -130,7 +130,7 @@ def loopback(url: str) -> bool:
             name = urllib.parse.urlsplit(url).hostname or ""
         except ValueError:
             return False
-    return name == "localhost" or name == "::1" or _is_loopback_v4(name)
+    return name in {"localhost", "::1"} or _is_loopback_v4(name)
 
 
 def _is_loopback_v4(name: str) -> bool:
@@ -149,4 +149,3 @@ def _port(url: str) -> int:
 def _url(host: str, port: int) -> str:
     name = _ANYWHERE.get(host, host)
     return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
-

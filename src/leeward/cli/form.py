@@ -77,6 +77,16 @@ class Command(_Form):
 class Group(_Form, click.Group):
     """A command with commands of its own, all in one file."""
 
+    def own(self, name: str, *examples: str) -> Callable[[Callable[..., Any]], Command]:
+        """Make a command of a function, and add it here."""
+
+        def make(function: Callable[..., Any]) -> Command:
+            made = command(name, *examples)(function)
+            self.add_command(made)
+            return made
+
+        return make
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name; where there is none, the nearest is named."""
         return _known(super().get_command(ctx, cmd_name), self, ctx, cmd_name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import os
 import re
 import shutil
@@ -113,7 +114,7 @@ class _Event(NamedTuple):
 
 def _events_of(answer: str) -> list[_Event]:
     """The events of an answer, each with the text that it stands in: what JSON numbers say is not rounded there."""
-    decoder = json.JSONDecoder(parse_int=_whole_number, parse_float=str)
+    decoder = json.JSONDecoder(parse_int=_whole_number, parse_float=_number)
     events = []
     position = answer.index(_EVENTS) + len(_EVENTS)
     while answer[position] != "]":
@@ -127,16 +128,23 @@ def _whole_number(digits: str) -> int | str:
     return int(digits) if len(digits) <= _NUMBER_CHARS_MAX else digits
 
 
+def _number(text: str) -> float | str:
+    number = float(text)
+    return number if math.isfinite(number) else text
+
+
 def _line(event: _Event) -> str:
     """An event for a person: when, what, how bad, whom, and the rest as far as the line goes."""
     value = event.value
     moment = datetime.datetime.fromtimestamp(value["timestamp"] / 1000, datetime.UTC).astimezone()
     level = str(value.get("level", ""))
     error = value.get("error") or {}
-    parts = [f"{moment:%Y-%m-%d %H:%M:%S}.{value['timestamp'] % 1000:03d}", printable(str(value["event_type"])).ljust(16)]
-    for text in (level, str(value.get("distinct_id", "")), str(error.get("message", ""))):
-        if text:
-            parts.append(printable(text))
+    parts = [
+        f"{moment:%Y-%m-%d %H:%M:%S}.{value['timestamp'] % 1000:03d}",
+        printable(str(value["event_type"])).ljust(16),
+    ]
+    details = (level, str(value.get("distinct_id", "")), str(error.get("message", "")))
+    parts += [printable(text) for text in details if text]
     data = json.dumps(value.get("data", {}), ensure_ascii=False, separators=(",", ":"))
     if data != "{}":
         parts.append(printable(data))
@@ -152,10 +160,11 @@ def _line(event: _Event) -> str:
 
 def _follow(api: Api, parameters: Mapping[str, str], *, as_json: bool) -> None:
     """The last events, then the new ones, oldest first, until Ctrl+C."""
-    first = _events_of(api.get(PATH, parameters).body.decode())[::-1]
+    shown = int(parameters["limit"])
+    first = _events_of(api.get(PATH, {**parameters, "limit": str(PAGE_LIMIT)}).body.decode())[::-1]
     started_ms = int(parameters.get("start", 0) or 0) if parameters.get("start", "").isdigit() else 0
-    seen: dict[str, int] = {}
-    _show_new(first, seen, as_json=as_json)
+    seen = {str(event.value["key"]): int(event.value["received_at"]) for event in first[:-shown]}
+    _show_new(first[-shown:], seen, as_json=as_json)
     filters = {name: value for name, value in parameters.items() if name not in {"start", "limit"}}
     silent = False
     while True:

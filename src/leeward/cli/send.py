@@ -7,6 +7,7 @@ Promises  an event counts as sent when the server says that it is on stable stor
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -140,7 +141,7 @@ def _send_lines(stream: BinaryIO, api: Api, *, as_json: bool) -> None:
     for batch in _batches(stream, refuse):
         body = native_encode.batch(_new_id(), batch.lines)
         try:
-            answer = _patiently(lambda body=body: api.post_bytes("/api/telemetry/batch", body))
+            answer = _patiently(functools.partial(api.post_bytes, "/api/telemetry/batch", body))
         except Refused as error:  # not one of them is valid
             refuse(batch.numbers[0], f"{error.message}: {error.fix}", len(batch.lines))
             continue

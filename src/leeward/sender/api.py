@@ -10,9 +10,12 @@ from __future__ import annotations
 import os
 from os import getpid
 
+from leeward.clock import SystemClock
 from leeward.sender.config import configure
 from leeward.sender.notes import Notes
+from leeward.sender.pipeline import Pipeline
 from leeward.sender.results import Counts, FlushResult
+from leeward.wire import native_encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from leeward.sender.config import Config
-    from leeward.sender.pipeline import Pipeline
     from leeward.sender.results import Stats
 
 __all__ = ["Client", "capture", "client", "flush", "init", "shutdown", "stats"]
@@ -174,11 +176,11 @@ class Client:
         self._config = config
         self._off = config.disabled
         self._counts.last_error = config.problem
+        if config.usable:
+            native_encode.load()  # here and not in the first capture, which may be anywhere
         if former is not None and former.pid == getpid():
             former.retire(send=not config.disabled)
         if config.problem:
-            from leeward.clock import SystemClock
-
             Notes(SystemClock(), debug=config.debug).say("config", f"the client is off: {config.problem}")
         return config
 
@@ -190,8 +192,6 @@ class Client:
         pid = getpid()
         pipeline = self._pipelines.get(pid)
         if pipeline is None:
-            from leeward.sender.pipeline import Pipeline  # loads the spool; a disabled client never does
-
             if self._pipelines:  # we are a forked child: the counts are the parent's, too
                 self._counts = Counts()
                 for inherited in tuple(self._pipelines.values()):

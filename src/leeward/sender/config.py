@@ -1,10 +1,12 @@
 """What one client is told: arguments first, then the environment, then the file. A frozen value, made once per `init`.
 
 Promises  making it never raises: what cannot work gives a configuration that is off and says why in `problem`.
-          The key appears in no `repr` and in no file name: `destination` holds its digest only.
+          The key appears in no `repr` and in no file name: `folder` holds its digest only.
 """
 
 from __future__ import annotations
+
+import os
 
 from leeward.settings import find
 
@@ -25,16 +27,16 @@ KEY_CHARS_MAX: Final = 500
 
 
 class Config:
-    """See the module. `spool_root` is where all destinations of this user have their folders; empty without a place."""
+    """See the module. `folder` is where this destination's events wait; empty in memory mode, or without a place."""
 
-    __slots__ = ("api_key", "app", "debug", "disabled", "host", "mode", "problem", "spool_root")
+    __slots__ = ("api_key", "app", "debug", "disabled", "folder", "host", "mode", "problem")
 
     api_key: str
     host: str
     disabled: bool
     mode: str
     app: str
-    spool_root: str
+    folder: str
     debug: bool
     problem: str
 
@@ -46,7 +48,7 @@ class Config:
         disabled: bool = False,
         mode: str = "durable",
         app: str = "",
-        spool_root: str = "",
+        folder: str = "",
         debug: bool = False,
         problem: str = "",
     ) -> None:
@@ -56,7 +58,7 @@ class Config:
             ("disabled", disabled),
             ("mode", mode),
             ("app", app),
-            ("spool_root", spool_root),
+            ("folder", folder),
             ("debug", debug),
             ("problem", problem),
         ):
@@ -77,14 +79,6 @@ class Config:
         """Whether there is somewhere to send to; if not, no switch can turn the client on."""
         return bool(self.api_key) and not self.problem
 
-    def destination(self, user_id: int) -> str:
-        """The name of the spool's folder: one for each wire, host, key and user. The key cannot be read from it."""
-        from hashlib import sha256  # OpenSSL is not loaded before the first capture
-
-        key_digest = sha256(self.api_key.encode()).hexdigest()
-        digest = sha256(f"{WIRE}\n{self.host}\n{key_digest}".encode()).hexdigest()
-        return f"{WIRE}-{digest[:32]}-{user_id}"
-
 
 def configure(
     environ: Mapping[str, str],
@@ -102,20 +96,30 @@ def configure(
         key = _text(api_key, environ.get("LEEWARD_API_KEY"))
         address = _text(host, environ.get("LEEWARD_HOST"), environ.get("TELEMETRY_API_URL"), HOST_DEFAULT).rstrip("/")
         problem = _problem(key, address, mode)
-        off = _opted_out(environ) if disabled is None else bool(disabled)
+        off = not key or bool(problem) or (_opted_out(environ) if disabled is None else bool(disabled))
+        root = _text(spool_dir, find.spool_dir(environ)) if mode == "durable" and key and not problem else ""
         return Config(
             api_key=key,
             host=address,
-            disabled=off or not key or bool(problem),
+            disabled=off,
             mode=mode,
             app=_header_text(app or ""),
-            spool_root=_text(spool_dir, find.spool_dir(environ)),
+            folder=f"{root}{os.sep}{_destination(address, key)}" if root else "",
             debug=_is_true(environ.get("LEEWARD_DEBUG")),
             problem=problem,
         )
     except Exception as error:
         # Boundary: a wrong argument switches the client off; it does not end the program that passed it.
         return Config(disabled=True, problem=problem or f"the configuration cannot be read ({type(error).__name__})")
+
+
+def _destination(host: str, key: str) -> str:
+    """The name of the spool's folder: one for each wire, host, key and user. The key cannot be read from it."""
+    from hashlib import sha256  # brings OpenSSL; a client without a key does not need it
+
+    key_digest = sha256(key.encode()).hexdigest()
+    digest = sha256(f"{WIRE}\n{host}\n{key_digest}".encode()).hexdigest()
+    return f"{WIRE}-{digest[:32]}-{os.getuid() if hasattr(os, 'getuid') else 0}"
 
 
 def _text(*candidates: object) -> str:

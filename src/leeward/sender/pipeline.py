@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections import deque
 from time import time_ns
 
 from leeward.clock import SystemClock
@@ -36,7 +35,8 @@ EXIT_PATIENCE_S: Final = 0.4  # without progress, when nothing is lost by leavin
 RETRY: Final = Retry(attempts_max=None, base_s=0.2, cap_s=30.0)
 
 _alive: list[Pipeline] = []
-_hooks = deque([None])  # who pops it registers the hooks: an atomic step
+_loading: list[None] = []  # not empty while a worker imports its transport
+_hooks = [None]  # who pops it registers the hooks: an atomic step
 
 
 class Pipeline:
@@ -47,9 +47,7 @@ class Pipeline:
         self.counts = counts
         self._config = config
         self._clock = clock or SystemClock()
-        durable = config.mode == "durable" and config.spool_root
-        folder = f"{config.spool_root}{os.sep}{config.destination(_user_id())}" if durable else ""
-        self._spool = Spool(folder, counts=counts, clock=self._clock)
+        self._spool = Spool(config.folder, counts=counts, clock=self._clock)
         self._worker = work.Worker(
             self._spool,
             self._make_transport,
@@ -58,6 +56,9 @@ class Pipeline:
             retry=RETRY,
             random=os.urandom,
             notes=Notes(self._clock, debug=config.debug),
+            # A child that was forked in the middle of its parent's import would wait for ever to finish that import:
+            # it only keeps its events, and its parent or the next process sends them.
+            may_start=not _loading,
         )
         _alive.append(self)
         _register_hooks()
@@ -110,13 +111,12 @@ class Pipeline:
         self._spool.abandon()
 
     def _make_transport(self, on_progress: Callable[[], None]) -> Transport:
-        from leeward.sender.transport import HttpTransport  # the worker's thread pays for http.client
-
+        _loading.append(None)
+        try:
+            from leeward.sender.transport import HttpTransport  # the worker's thread pays for http.client
+        finally:
+            _loading.pop()
         return HttpTransport(self._config, self._clock, on_progress)
-
-
-def _user_id() -> int:
-    return os.getuid() if hasattr(os, "getuid") else 0
 
 
 def _register_hooks() -> None:

@@ -14,7 +14,6 @@ Limits    `MEMORY_BYTES_MAX` in memory; what comes when that is full is dropped 
 
 from __future__ import annotations
 
-from collections import deque
 from itertools import islice
 
 from leeward.errors import Unavailable
@@ -37,7 +36,6 @@ MEMORY_EVENT_BYTES: Final = 64  # what the interpreter adds to each event
 STALL_S: Final = 0.25
 MEND_EVERY_S: Final = 30.0
 ADOPT_EVERY_S: Final = 30.0
-ADOPT_EAGER_S: Final = 1.0  # when somebody waits for the delivery
 
 
 class MemoryLane:
@@ -46,6 +44,8 @@ class MemoryLane:
     __slots__ = ("_bytes_in", "_bytes_max", "_bytes_out", "_events")
 
     def __init__(self, bytes_max: int = MEMORY_BYTES_MAX) -> None:
+        from collections import deque  # 7 modules that nearly every program has, and this import need not bring
+
         self._events: deque[bytes] = deque()
         self._bytes_in = 0  # counted by the callers, see `Counts` for why that is whole
         self._bytes_out = 0  # counted by the worker
@@ -90,7 +90,7 @@ class ReaderLane:
         self.appended = appended
         self._counts = counts
         self._settled = 0
-        self._sequences: deque[int] = deque()
+        self._sequences: list[int] = []
 
     def pending(self) -> int:
         """How many wait. Counted here: the reader would have to read them."""
@@ -103,15 +103,13 @@ class ReaderLane:
         if not records and counted > self._settled:
             self._counts.drop("spool_damaged", counted - self._settled)
             self._settled = counted
-        self._sequences = deque(sequence for sequence, _ in records)
+        self._sequences = [sequence for sequence, _ in records]
         return [payload for _, payload in records]
 
     def settle(self, count: int) -> None:
         """The oldest `count` events are done with."""
-        sequence = 0
-        for _ in range(count):
-            sequence = self._sequences.popleft()
-        self.reader.acknowledge(sequence)
+        self.reader.acknowledge(self._sequences[count - 1])
+        del self._sequences[:count]
         self._settled += count
 
 
@@ -202,7 +200,7 @@ class Spool:
                 self._mend(now_s)
         elif self._active is not None:
             self._active[0].prepare()
-        self._adopt(now_s, ADOPT_EAGER_S if eager else ADOPT_EVERY_S)
+        self._adopt(now_s, 0.0 if eager else ADOPT_EVERY_S)
 
     def set_aside(self, events: Sequence[bytes], cause: str) -> bool:
         """Keep refused events in the folder's quarantine; false if that cannot be."""

@@ -10,8 +10,6 @@ the worker acquires, which is safe from a signal handler, too.
 from __future__ import annotations
 
 import _thread
-from collections import deque
-
 from leeward.sender import plan
 from leeward.wire import native_encode
 
@@ -100,7 +98,10 @@ class _Batch:
 
 
 class Worker:
-    """Sends what waits in `lanes`. `transport` is called once, on the worker's thread, when the first batch is due."""
+    """Sends what waits in `lanes`. `transport` is called once, on the worker's thread, when the first batch is due.
+
+    With `may_start` false it never gets a thread, and what waits is left to other processes.
+    """
 
     def __init__(
         self,
@@ -112,6 +113,7 @@ class Worker:
         retry: Retry,
         random: Callable[[int], bytes],
         notes: Notes,
+        may_start: bool = True,
     ) -> None:
         self._lanes = lanes
         self._make_transport = transport
@@ -121,7 +123,7 @@ class Worker:
         self._retry = retry
         self._random = random
         self._notes = notes
-        self._batches: deque[_Batch] = deque()  # taken from a lane and not yet settled; more than one after a halving
+        self._batches: list[_Batch] = []  # taken from a lane and not yet settled; more than one after a halving
         self._pace = plan.Pace()
         self._waiting_since_s: float | None = None
         self._settled = 0
@@ -129,9 +131,10 @@ class Worker:
         self._gate = _thread.allocate_lock()
         self._gate.acquire()
         self._waiters: list[_thread.LockType] = []
-        self._tickets = deque([None])  # who pops it starts the thread: an atomic step, also for a signal handler
+        self._tickets = [None]  # who pops it starts the thread: an atomic step, also for a signal handler
+        self._may_start = may_start
         self._leave = ""
-        self._tended = 0
+        self._look = False  # somebody waits: adopt what there is now
         self.idle = True  # sleeps until it is woken, or is not born yet
         self.stopped = False  # the server refused the key
         self.ended = False
@@ -148,6 +151,8 @@ class Worker:
             return  # woken already
 
     def _start(self) -> None:
+        if not self._may_start:
+            return
         try:
             self._tickets.pop()
         except IndexError:
@@ -164,12 +169,18 @@ class Worker:
 
     def drain(self, timeout_s: float) -> None:
         """Wait until what waits now is settled, at most `timeout_s`; less if no next try falls into that time."""
-        tended = self._tended
         target = self._settled + self.waiting()
         self._wait(
             timeout_s,
             None,
-            lambda: self.stopped or ((self._settled >= target or not self.waiting()) and self._tended != tended and not self._lanes.adopting),
+            lambda: (
+                self.stopped
+                or (
+                    (self._settled >= target or not self.waiting())
+                    and not self._look
+                    and not self._lanes.adopting
+                )
+            ),
         )
 
     def retire(self, when: str) -> None:
@@ -194,6 +205,7 @@ class Worker:
         waiter.acquire()
         started_s = self._clock.monotonic_s()
         self._waiters.append(waiter)
+        self._look = True
         try:
             self.wake()
             while not (self.ended or self._tickets or done()):
@@ -232,8 +244,10 @@ class Worker:
         if self._leave == NOW or (self._leave == FAILED and self._pace.failures):
             self._end()
             return None
-        self._lanes.tend(eager=bool(self._waiters))
-        self._tended += 1
+        eager = self._look
+        self._lanes.tend(eager=eager)
+        if eager:
+            self._look = False
         rest_s = self._rest_s()
         if rest_s == 0.0:
             self._send_next()
@@ -286,11 +300,9 @@ class Worker:
         if decision == plan.DELIVERED:
             self._deliver(batch, answer)
         elif decision == plan.HALVE:
-            self._batches.popleft()
             middle = len(batch.events) // 2
-            self._batches.extendleft(
-                (_Batch(batch.lane, batch.events[middle:]), _Batch(batch.lane, batch.events[:middle]))
-            )
+            halves = batch.events[:middle], batch.events[middle:]
+            self._batches[:1] = [_Batch(batch.lane, half) for half in halves]
         elif decision == plan.RENAME:
             batch.id = self._random(16).hex()
             batch.renamed = True
@@ -320,7 +332,7 @@ class Worker:
         self._settle(batch)
 
     def _settle(self, batch: _Batch) -> None:
-        self._batches.popleft()
+        del self._batches[0]
         batch.lane.settle(len(batch.events))
         self._settled += len(batch.events)
         self._waiting_since_s = None

@@ -5,7 +5,7 @@ Dispatch, the access check, the OpenAPI document, the reference page and the sta
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -16,6 +16,42 @@ KeyIn = Literal["none", "header", "header or session"]
 
 
 # -- what goes in and out --------------------------------------------------------------------------------------------
+
+
+class ErrorFields(msgspec.Struct):
+    """What went wrong, where an event is an error. Other fields are kept too."""
+
+    type: str = ""
+    message: str = ""
+    stack: str = ""
+    category: Literal["network", "authentication", "provider", "mcp", "channel", "other"] = "other"
+    provider: str = ""
+    status: int | str = ""
+    fingerprint: str = ""
+
+
+class EventIn(msgspec.Struct):
+    """One event. Only `event_type` is required; other fields of the top level come out again under `attributes`."""
+
+    event_type: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    data: dict[str, Any] = {}
+    id: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    timestamp: int | str = 0
+    distinct_id: str = ""
+    session_id: str = ""
+    device_id: str = ""
+    correlation_id: str = ""
+    trace_id: str = ""
+    span_id: str = ""
+    level: Literal["DEBUG", "INFO", "WARN", "ERROR", "FATAL"] = "INFO"
+    error: ErrorFields | None = None
+
+
+class BatchIn(msgspec.Struct):
+    """Events under an id that makes a repeat of the batch known."""
+
+    events: Annotated[list[EventIn], msgspec.Meta(min_length=1, max_length=1000)]
+    batch_id: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._:-]{1,128}$")] = ""
 
 
 class IngestResult(msgspec.Struct, omit_defaults=True):
@@ -217,6 +253,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         scope="write",
         handler="ingest",
         summary="Send one event, or an array of 1 to 1000. Answered when they are on stable storage.",
+        takes=EventIn | list[EventIn],
         gives=IngestAnswer,
         statuses=_INGEST_STATUSES,
     ),
@@ -226,6 +263,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         scope="write",
         handler="batch",
         summary="Send a batch of at most 1000 events under an id; the same batch again is stored once.",
+        takes=BatchIn,
         gives=BatchAnswer,
         statuses=(*_INGEST_STATUSES, 409),
     ),

@@ -148,7 +148,7 @@ class EmbeddedEngine:
         Path(self._socket_path).unlink(missing_ok=True)  # what answers from here on is the new child
         log = self._directory / "child.log"
         mode = "wb" if log.exists() and log.stat().st_size > _LOG_BYTES_MAX else "ab"
-        with log.open(mode) as output:
+        with open(log, mode, opener=_private) as output:
             return subprocess.Popen(  # noqa: S603 - our own module with our own arguments
                 [
                     *(sys.executable, "-P", "-m", "leeward.store.child"),
@@ -204,6 +204,10 @@ class EmbeddedEngine:
         with self._changed:
             self._state, self._reason = state, reason
             self._changed.notify_all()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def require_engine() -> None:

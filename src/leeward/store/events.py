@@ -171,13 +171,21 @@ class ClickHouseEventStore:
             self._client.insert("events", block.lines, token=block.token)
 
     def loaded(self, instance: str, ranges: Sequence[tuple[int, int]], received_from_ms: int) -> list[bool]:
-        """One part holds a block's events: one row of them proves all."""
+        """A block is there when its events are and as many ids.
+
+        Events and ids are a part each, and a crash may fall between the two. Loading such a block again adds what is
+        missing: the events' window knows the token, the ids' does not.
+        """
         if not ranges:
             return []
         rows = self._client.select_bytes(
-            "SELECT DISTINCT arrayFirstIndex(r -> wal_position BETWEEN r.1 AND r.2, {ranges:Array(Tuple(UInt64, UInt64))})"
-            " FROM events WHERE wal_instance = {instance:String} AND received_at >= {from:Int64}"
-            " AND wal_position BETWEEN {first:UInt64} AND {last:UInt64}",
+            "SELECT arrayFirstIndex(r -> wal_position BETWEEN r.1 AND r.2, {ranges:Array(Tuple(UInt64, UInt64))}) AS range,"
+            " sum(event) AS events, sum(NOT event) AS ids FROM"
+            " (SELECT wal_position, 1 AS event FROM events WHERE wal_instance = {instance:String}"
+            " AND received_at >= {from:Int64} AND wal_position BETWEEN {first:UInt64} AND {last:UInt64}"
+            " UNION ALL SELECT wal_position, 0 AS event FROM event_ids WHERE wal_instance = {instance:String}"
+            " AND received_at >= {from:Int64} AND wal_position BETWEEN {first:UInt64} AND {last:UInt64})"
+            " GROUP BY range HAVING events = ids",
             {
                 "ranges": ranges,
                 "instance": instance,
@@ -186,7 +194,7 @@ class ClickHouseEventStore:
                 "last": max(last for _, last in ranges),
             },
         )
-        found = {index for (index,) in msgspec.json.Decoder(tuple[int]).decode_lines(rows)}
+        found = {index for index, *_ in msgspec.json.Decoder(tuple[int, int, int]).decode_lines(rows)}
         return [index in found for index in range(1, len(ranges) + 1)]
 
     def known_ids(
