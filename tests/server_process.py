@@ -79,7 +79,6 @@ class ServerProcess:
         self._drain: threading.Thread | None = None
         self.stderr: list[bytes] = []
         self.start_seconds: list[float] = []
-        self._deaf = False
 
     def __enter__(self) -> Self:
         return self.start()
@@ -89,8 +88,8 @@ class ServerProcess:
 
     # -- its life ----------------------------------------------------------------------------------------------------
 
-    def start(self, *, wait: bool = True) -> Self:
-        """Start it; return when it says that it is ready."""
+    def start(self, *, wait: bool = True, deaf: bool = False) -> Self:
+        """Start it; return when it says that it is ready. *deaf*: nobody reads its log, each line of it fails."""
         assert self._process is None or self._process.poll() is not None, "it is running"
         home = str(self.data_dir.with_suffix(".home"))
         variables = {f"LEEWARD_{name.upper().replace('.', '__')}": str(value) for name, value in self._settings.items()}
@@ -103,8 +102,13 @@ class ServerProcess:
             env=environment(XDG_DATA_HOME=home, XDG_CONFIG_HOME=home, **variables),
             start_new_session=True,
         )
-        self._drain = threading.Thread(target=self._read_stderr, args=(self._process,), daemon=True)
-        self._drain.start()
+        if deaf:
+            assert self._process.stderr is not None
+            self._process.stderr.close()
+            self._drain = None
+        else:
+            self._drain = threading.Thread(target=self._read_stderr, args=(self._process,), daemon=True)
+            self._drain.start()
         if wait:
             self.wait_ready()
         return self
@@ -112,14 +116,7 @@ class ServerProcess:
     def _read_stderr(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stderr is not None
         with process.stderr:
-            for line in process.stderr:
-                self.stderr.append(line)
-                if self._deaf:
-                    return
-
-    def stop_reading_stderr(self) -> None:
-        """Close our end of its log after the next line: further ones cannot be written."""
-        self._deaf = True
+            self.stderr.extend(process.stderr)
 
     def wait_ready(self, timeout_s: float = START_S) -> None:
         """Wait until `/readyz` answers 200."""
@@ -129,6 +126,11 @@ class ServerProcess:
             assert time.monotonic() - began_s < timeout_s, f"not ready after {timeout_s} s: {self.stderr[-20:]}"
             time.sleep(POLL_S)
         self.start_seconds.append(time.monotonic() - began_s)
+
+    def wait_store(self) -> None:
+        """Wait until the store is there and everything is loaded; `/readyz` does not."""
+        until(lambda: self.health()["parts"]["writer"]["status"] == "healthy", "the writer has its store")
+        self.patient_query("limit=1")
 
     def _is_ready(self) -> bool:
         try:

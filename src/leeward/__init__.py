@@ -9,7 +9,7 @@ No call raises, blocks or prints. What `capture` returned an id for survives kil
 """
 
 from leeward.sender.api import Client, capture, client, flush, init, shutdown, stats
-from leeward.sender.config import VERSION as __version__
+from leeward.sender.config import VERSION as __version__  # noqa: N811 - what the field calls it
 from leeward.sender.results import FlushResult, Stats
 
 __all__ = [

@@ -41,8 +41,10 @@ GOOD = {"event_type": "good", "id": "good", "data": {"a": 1}}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory):
     with ServerProcess(tmp_path_factory.mktemp("bad") / "d") as running:
-        running.patient_query("")
+        running.wait_store()
         yield running
+        running.wait_store()
+        assert running.health()["parts"]["writer"]["dead_letters"] == 0, "whatever is accepted, the store takes"
         assert running.reported("request_failed") == []
         assert running.reported("writer_failed") == []
         assert all(line["event"] == "ready" for line in running.log_lines())
@@ -52,7 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory):
 def own_server(tmp_path_factory: pytest.TempPathFactory):
     """One whose count of wrong keys nobody else adds to."""
     with ServerProcess(tmp_path_factory.mktemp("bad") / "d") as running:
-        running.patient_query("")
+        running.wait_store()
         yield running
 
 
@@ -416,7 +418,7 @@ def test_a4_no_spelling_of_a_path_goes_round_the_key(own_path_server: ServerProc
 def own_path_server(tmp_path_factory: pytest.TempPathFactory):
     with ServerProcess(tmp_path_factory.mktemp("bad") / "d") as running:
         assert running.send(GOOD).status == 200
-        running.patient_query("")
+        running.wait_store()
         yield running
 
 

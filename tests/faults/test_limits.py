@@ -33,7 +33,7 @@ LATE_S = 5.0
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory):
     with ServerProcess(tmp_path_factory.mktemp("limits") / "d", SMALL) as running:
-        running.patient_query("")
+        running.wait_store()
         yield running
         assert running.reported("request_failed") == []
 
@@ -42,7 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory):
 def roomy(tmp_path_factory: pytest.TempPathFactory):
     """One with its default limits. Tests may kill and start it; each uses names of its own."""
     with ServerProcess(tmp_path_factory.mktemp("roomy") / "d") as running:
-        running.patient_query("")
+        running.wait_store()
         yield running
         assert running.reported("request_failed") == []
 
@@ -184,7 +184,7 @@ def limit_file_size(pid: int, soft: int) -> None:
 
 def test_w4_a_full_disk_is_a_503_that_heals_by_itself(tmp_path: Path):
     with ServerProcess(tmp_path / "d", {"storage.log_segment_bytes": 1 << 20}) as server:
-        server.patient_query("")
+        server.wait_store()
         taken = [f"before{number}" for number in range(5)]
         for event_id in taken:
             assert server.send({"event_type": "full", "id": event_id}).status == 200
@@ -214,9 +214,10 @@ def test_w4_a_full_disk_is_a_503_that_heals_by_itself(tmp_path: Path):
 @pytest.mark.parametrize("size", [300_001, 20_000, 600_000, 1_040_000][: 4 if HEAVY else 1])
 def test_w4_a_disk_that_fills_while_events_come_loses_none_that_were_acknowledged(tmp_path: Path, size: int):
     with ServerProcess(tmp_path / "d", {"storage.log_segment_bytes": 1 << 20}) as server:
-        server.patient_query("")
+        server.wait_store()
+        assert server.send({"event_type": "filling", "id": "first"}).status == 200  # there is a segment now
         limit_file_size(server.pid, size)
-        acknowledged: set[str] = set()
+        acknowledged = {"first"}
         statuses: Counter[int] = Counter()
         for number in range(60):
             events = [

@@ -24,7 +24,7 @@ CAUGHT_UP_S = 30.0
 @pytest.fixture
 def server(tmp_path: Path):
     with ServerProcess(tmp_path / "d") as running:
-        assert running.patient_query("")["count"] == 0
+        running.wait_store()
         yield running
 
 

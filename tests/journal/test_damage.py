@@ -243,6 +243,8 @@ def test_w3_garbage_directories_and_links_under_a_segments_name_do_not_stop_a_st
     assert len(log.read(0)) == 3
     assert log.statistics().files_set_aside == 3
     assert log.append([Record(1, b"d")]) == 4
+    log.sync()
+    assert log.read(3)[0].segment == 7  # the numbers of what was set aside are not used again
     log.close()
 
 

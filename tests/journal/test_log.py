@@ -303,16 +303,18 @@ def test_w15_a_forked_child_is_refused_and_does_not_hold_the_parents_lock(tmp_pa
         finally:
             os._exit(1)
     os.close(writing)
-    assert os.read(reading, 100) == b"refused"
-    log.close()
+    try:
+        verdict = os.read(reading, 100)
+        log.close()
+        log = Log.open(tmp_path)  # while the child lives
+    finally:
+        os.close(reading)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
-    log = Log.open(tmp_path)
-
+    assert verdict == b"refused"
     assert payloads(log) == [b"a"]
     log.close()
-    os.close(reading)
-    os.kill(child, 9)
-    os.waitpid(child, 0)
 
 
 def test_a_directory_that_cannot_be_made_or_read_is_unavailable(tmp_path):

@@ -56,17 +56,20 @@ def test_c16_a_living_child_does_not_keep_a_dead_owner_alive(path):
         finally:
             os._exit(1)
     grandchild = int(os.read(reading, 20))
-    assert take_lock(path) is None
-    os.kill(parent, signal.SIGKILL)
-    os.waitpid(parent, 0)
+    try:
+        held = take_lock(path)
+        os.kill(parent, signal.SIGKILL)
+        os.waitpid(parent, 0)
 
-    lock = take_lock(path)
+        lock = take_lock(path)
+    finally:
+        os.kill(grandchild, signal.SIGKILL)
+        os.close(reading)
+        os.close(writing)
 
+    assert held is None
     assert lock is not None
     lock.release()
-    os.kill(grandchild, signal.SIGKILL)
-    os.close(reading)
-    os.close(writing)
 
 
 def test_c16_closing_another_descriptor_of_the_file_does_not_drop_the_lock(path):

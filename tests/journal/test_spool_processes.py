@@ -35,39 +35,69 @@ def root(tmp_path):
     return str(tmp_path / "spool")
 
 
-def test_c12_a_signal_handler_that_appends_while_it_interrupts_an_append_loses_nothing(root):
-    """The handler strikes at every line of `append` and what it calls, the laying out of segments included."""
-    writer = SpoolWriter.create(root, **SMALL)
-    stored: list[bytes] = []
-    chance = random.Random(12)
+class Struck:
+    """A spool whose append is struck by a signal at one line, the n-th of those that it runs through."""
 
-    def store(name: bytes) -> None:
-        payload = name + b"%d" % len(stored) + bytes(chance.randint(0, 2500))
-        assert writer.append(payload) is not None
-        stored.append(payload)
+    def __init__(self, root: str, line: int) -> None:
+        self.writer = SpoolWriter.create(root, **SMALL)
+        self.reader = SpoolReader.of(self.writer)
+        self.stored: list[bytes] = []
+        self.delivered: list[bytes] = []
+        self.lines_left = line
 
-    def strike(frame, event, argument):
-        if "spool_writer" in frame.f_code.co_filename and chance.random() < 0.1:
-            sys.settrace(None)
-            signal.raise_signal(signal.SIGUSR1)
-            sys.settrace(strike)
-        return strike
+    def store(self, payload: bytes) -> None:
+        assert self.writer.append(payload) is not None
+        self.stored.append(payload)
 
-    before = signal.signal(signal.SIGUSR1, lambda *_: store(b"handler "))
-    tracing = sys.gettrace()
-    try:
-        for _ in range(400):
-            sys.settrace(strike)
-            store(b"main ")
+    def handle(self, *_) -> None:
+        """What the handler does: it fills segments, and the worker delivers and removes all that there is."""
+        for n in range(3):
+            self.store(b"handler %d" % n + bytes(5000))
+        while records := self.reader.take(bytes_max=1 << 30, count_max=100):
+            self.delivered += [payload for _, payload in records]
+            self.reader.acknowledge(records[-1][0])
+
+    def trace(self, frame, event, argument):
+        if "spool_writer" not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            self.lines_left -= 1
+            if self.lines_left == 0:
+                sys.settrace(None)
+                signal.raise_signal(signal.SIGUSR1)
+        return self.trace
+
+    def store_and_be_struck(self, payload: bytes) -> None:
+        before, tracing = signal.signal(signal.SIGUSR1, self.handle), sys.gettrace()
+        sys.settrace(self.trace)
+        try:
+            self.store(payload)
+        finally:
             sys.settrace(tracing)
-    finally:
-        sys.settrace(tracing)
-        signal.signal(signal.SIGUSR1, before)
+            signal.signal(signal.SIGUSR1, before)
 
-    assert sum(payload.startswith(b"handler") for payload in stored) > 100
-    got = [payload for _, payload in SpoolReader.of(writer).take(bytes_max=1 << 30, count_max=1 << 20)]
-    assert sorted(got) == sorted(stored)
-    writer.close()
+
+@pytest.mark.parametrize("laid_out", [False, True], ids=["the caller makes the next segment", "it is laid out"])
+@pytest.mark.parametrize("size", [10, 3000], ids=["there is room", "the segment is full"])
+def test_c12_a_signal_handler_that_appends_at_any_line_of_an_append_loses_nothing(root, laid_out, size):
+    line = 0
+    while True:
+        line += 1
+        spool = Struck(root, line)
+        spool.store(b"before" + bytes(2400))
+        if laid_out:
+            spool.writer.prepare()
+
+        spool.store_and_be_struck(b"main" + bytes(size))
+
+        for n in range(3):
+            spool.store(b"after %d" % n + bytes(2000))
+        rest = [payload for _, payload in spool.reader.take(bytes_max=1 << 30, count_max=100)]
+        assert sorted(spool.delivered + rest) == sorted(spool.stored), line
+        spool.writer.close()
+        if spool.lines_left > 0:
+            break
+    assert line > (40 if size > 2000 and not laid_out else 5)
 
 
 def test_threads_that_append_at_once_and_a_reader_that_delivers_lose_and_double_nothing(root):

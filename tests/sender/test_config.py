@@ -1,6 +1,7 @@
 """What the client is told, from where, and what happens when it makes no sense."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
@@ -116,7 +117,7 @@ def test_each_host_key_and_user_has_a_folder_of_its_own(monkeypatch):
                 folders.add(configure(HOME, api_key=key, host=host, spool_dir="/spool").folder)
 
     assert len(folders) == 8
-    assert {os.path.dirname(folder) for folder in folders} == {"/spool"}
+    assert {str(Path(folder).parent) for folder in folders} == {"/spool"}
 
 
 def test_in_memory_mode_or_without_a_home_there_is_no_folder():
@@ -141,7 +142,6 @@ def test_a_configuration_is_frozen():
 
 def test_the_version_is_the_distributions():
     import tomllib
-    from pathlib import Path
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
 

@@ -3,10 +3,9 @@
 import logging
 import sys
 
-from sender_helpers import HandClock
-
 from leeward.sender import notes
 from leeward.sender.notes import Notes
+from sender_helpers import HandClock
 
 
 def test_each_cause_has_one_line_a_minute(caplog):

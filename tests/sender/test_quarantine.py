@@ -30,7 +30,7 @@ def test_c19_it_does_not_grow_beyond_its_limit(tmp_path):
 
 
 def test_c17_no_symbolic_link_is_followed_and_a_missing_folder_is_no_error(tmp_path):
-    os.symlink(tmp_path / "elsewhere", tmp_path / quarantine.QUARANTINE_NAME)
+    (tmp_path / quarantine.QUARANTINE_NAME).symlink_to(tmp_path / "elsewhere")
 
     assert not quarantine.set_aside(str(tmp_path), EVENTS, "http_400")
     assert not quarantine.set_aside(str(tmp_path / "missing"), EVENTS, "http_400")

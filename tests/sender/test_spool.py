@@ -1,17 +1,16 @@
 """Where events wait: disk, memory, and what dead processes left; with a clock in the test's hand."""
 
-import os
 import stat
 
 import pytest
 from hypothesis import given, strategies as st
-from sender_helpers import HandClock
 
 from leeward.errors import Unavailable
 from leeward.journal.spool import SpoolWriter
 from leeward.sender import spool as spools
 from leeward.sender.results import Counts
 from leeward.sender.spool import MemoryLane, Spool
+from sender_helpers import HandClock
 
 
 @pytest.fixture
@@ -339,7 +338,7 @@ def test_c4_refused_events_are_set_aside_in_the_folder(made, tmp_path):
 
 def test_c17_a_folder_that_is_a_symbolic_link_is_refused(made, tmp_path):
     (tmp_path / "elsewhere").mkdir()
-    os.symlink(tmp_path / "elsewhere", tmp_path / "destination")
+    (tmp_path / "destination").symlink_to(tmp_path / "elsewhere")
     spool = made()
 
     assert spool.append(b"a")

@@ -7,13 +7,13 @@ import socket
 import threading
 
 import pytest
-import recorder
-from sender_helpers import HandClock
 
+import recorder
 from leeward.clock import SystemClock
 from leeward.sender import transport as http
 from leeward.sender.config import VERSION, configure
 from leeward.wire import native_encode
+from sender_helpers import HandClock
 
 EVENT = native_encode.event("a", {"n": 1}, id=native_encode.uuid7(1, bytes(10)), timestamp_ms=1)
 

@@ -2,7 +2,6 @@
 
 import pytest
 from hypothesis import given, strategies as st
-from sender_helpers import HandClock, ScriptedTransport
 
 from leeward.resilience.retry import Retry
 from leeward.sender import plan, worker as work
@@ -10,6 +9,7 @@ from leeward.sender.notes import Notes
 from leeward.sender.plan import Answer
 from leeward.sender.results import Counts
 from leeward.sender.spool import MemoryLane
+from sender_helpers import HandClock, ScriptedTransport
 
 
 class Lanes:

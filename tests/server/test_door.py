@@ -156,6 +156,31 @@ def test_w9_batches_of_nothing_new_are_bounded_and_push_no_ids_out():
     assert door.statistics().batches <= 20
 
 
+def test_w9_the_same_batch_again_takes_no_more_room():
+    door = Door(100)
+    door.remember_batch(1, a_batch("other"))
+
+    for turn in range(1000):
+        door.remember_batch(1, a_batch("same", received_at=turn))
+
+    assert door.batch(1, "other") == a_batch("other")
+    assert door.statistics().batches == 2
+    door.forget_batch(1, "same")
+    assert door.batch(1, "same") is None
+
+
+def test_w3_what_is_taken_back_leaves_its_room_to_others():
+    door = Door(100)
+    door.admit(1, "event", "kept", 5)
+
+    for turn in range(1000):
+        door.admit(1, "event", f"lost {turn}", 6)
+        door.forget(1, [("event", f"lost {turn}")])
+
+    assert door.first_seen(1, "event", "kept") == 5
+    assert door.statistics().ids == 1
+
+
 def test_the_same_id_of_another_project_or_kind_is_another_id():
     door = Door()
     door.admit(1, "event", "e", 5)

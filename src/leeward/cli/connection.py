@@ -19,9 +19,10 @@ from leeward.settings import find
 if TYPE_CHECKING:
     from leeward.settings.load import Loaded
 
-__all__ = ["FIRST_KEYS", "Target", "first_keys", "load_settings", "loopback", "target_of"]
+__all__ = ["FIRST_KEYS", "SCOPES", "Target", "first_keys", "load_settings", "loopback", "target_of"]
 
 FIRST_KEYS: Final = "first-keys.json"
+SCOPES: Final = ("write", "read", "chat", "admin")
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked for, not bound
 
 
@@ -109,10 +110,10 @@ def first_keys(data_dir: Path) -> dict[str, str]:
     path = data_dir / FIRST_KEYS
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        return {scope: str(document[scope]) for scope in ("write", "read", "chat", "admin") if scope in document}
+        return {scope: str(token) for scope, token in document.items() if scope in SCOPES}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not what leeward wrote"
         raise ConfigError(
             f"the first keys cannot be read: {reason.lower()}",

@@ -16,7 +16,7 @@ import click
 
 from leeward.cli import running
 from leeward.cli.connection import first_keys, load_settings
-from leeward.cli.form import command as make
+from leeward.cli.form import Within, command as make
 from leeward.cli.terminal import Session, byte_text, confirm, printable, program, show, talk
 from leeward.errors import ConfigError
 from leeward.sender.config import VERSION
@@ -34,7 +34,7 @@ PORTS_TRIED_MAX: Final = 20
 
 
 @make("demo", "leeward demo", "leeward demo --reset")
-@click.option("--port", metavar="NUMBER", type=click.IntRange(0, 65535), help="TCP port; 0 takes a free one [5330].")
+@click.option("--port", metavar="NUMBER", type=Within(0, 65535), help="TCP port; 0 takes a free one [5330].")
 @click.option("--data-dir", metavar="FOLDER", help="Where its data is [demo in the user's data directory].")
 @click.option("--verbose", is_flag=True, help="Show the server's log too.")
 @click.option("--reset", is_flag=True, help="Remove the demo's data, and end.")
@@ -44,7 +44,7 @@ PORTS_TRIED_MAX: Final = 20
 def command(
     session: Session, *, port: int | None, data_dir: str | None, verbose: bool, reset: bool, yes: bool, dry_run: bool
 ) -> None:
-    """Watch leeward work: a server, and real events from a small application."""
+    """Watch leeward work, with nothing to set up."""
     directory = _directory(data_dir)
     if reset:
         _reset(directory, yes=yes, dry_run=dry_run)
@@ -77,7 +77,8 @@ def _mark(directory: Path) -> None:
             where=str(directory),
             fix="leeward demo --data-dir FOLDER, with a folder that is empty or new",
         )
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
     mark.write_text("The data of leeward demo. `leeward demo --reset` removes this folder.\n", encoding="utf-8")
 
 

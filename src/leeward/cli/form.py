@@ -10,13 +10,20 @@ import click
 
 from leeward.cli.terminal import Session
 
-__all__ = ["KINDS", "LEVELS", "Command", "Group", "LazyGroup", "command", "connection_options", "group"]
+__all__ = ["KINDS", "LEVELS", "Command", "Group", "LazyGroup", "Within", "command", "connection_options", "group"]
 
 WIDTH: Final = 80
 # The model's own words. They are repeated here because the model needs msgspec, and who only sends may not have it.
 KINDS: Final = ("event", "exception", "span", "log", "metric")
 LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class Within(click.IntRange):
+    """A whole number within limits that the help says in its own words."""
+
+    def _describe_range(self) -> str:
+        return ""
 
 
 def _note(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:
@@ -146,10 +153,10 @@ def group(name: str, *examples: str) -> Callable[[Callable[..., Any]], Group]:
 def connection_options(function: _Function) -> _Function:
     """The options that say which server to talk to, and as whom."""
     for option in (
-        click.option("--config", metavar="FILE", help="Configuration file (LEEWARD_CONFIG)."),
-        click.option("--data-dir", metavar="FOLDER", help="Data of the server to talk to (LEEWARD_SERVER__DATA_DIR)."),
-        click.option("--key", metavar="KEY", help="Its key; else of first-keys.json (LEEWARD_API_KEY)."),
-        click.option("--host", metavar="URL", help="Its address [http://127.0.0.1:5330] (LEEWARD_HOST)."),
+        click.option("--config", metavar="FILE", help="Configuration file [./leeward.toml] (LEEWARD_CONFIG)."),
+        click.option("--data-dir", metavar="FOLDER", help="Its data [the user's] (LEEWARD_SERVER__DATA_DIR)."),
+        click.option("--key", metavar="KEY", help="Key for it [from first-keys.json] (LEEWARD_API_KEY)."),
+        click.option("--host", metavar="URL", help="The server [http://127.0.0.1:5330] (LEEWARD_HOST)."),
     ):
         function = option(function)
     return function

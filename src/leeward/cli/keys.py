@@ -11,14 +11,13 @@ from typing import Any, Final
 import click
 
 from leeward.cli import running
-from leeward.cli.connection import Target, target_of
+from leeward.cli.connection import SCOPES, Target, target_of
 from leeward.cli.form import connection_options, group
 from leeward.cli.terminal import confirm, json_text, printable, show, table, talk
 from leeward.errors import ConfigError, LeewardError, Refused
 
 __all__ = ["command"]
 
-SCOPES: Final = ("write", "read", "chat", "admin")
 _MEANINGS: Final = "write sends events, read asks, chat uses the gateway, admin does all."
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Final
 
@@ -43,10 +42,10 @@ leeward --help lists everything.\
 class _Top(LazyGroup):
     examples = ("leeward demo", "leeward query --since 1h")
     rows = {  # noqa: RUF012 - written once, here
-        "serve": "Start the server.",
-        "demo": "Watch it work, with nothing to set up.",
-        "send": "Send an event, or many from a file.",
-        "query": "Read events.",
+        "serve": "Start the server; Ctrl+C stops it.",
+        "demo": "Watch leeward work, with nothing to set up.",
+        "send": "Send an event, or many from stdin.",
+        "query": "Read events, the newest first.",
         "keys": "Make, list and revoke keys.",
         "config": "Look at the settings and where they come from.",
         "doctor": "Check everything that must work, and name the cure.",
@@ -79,6 +78,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.UsageError as error:
         show_error(_usage(error), session)
         return WRONG_USAGE
+    except SystemExit:
+        return DONE  # click leaves this way when a pipe broke under it, and when it has completed a word for a shell
     except BrokenPipeError:
         # The reader has seen enough. What is still buffered must not fail a second time when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -86,6 +87,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         # Boundary: here every error becomes lines for a person.
         if session.debug:
+            import traceback
+
             traceback.print_exc()
         show_error(_in_words(error), session)
         return FAILED

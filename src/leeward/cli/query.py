@@ -21,7 +21,7 @@ import click
 
 from leeward.cli.api import Api
 from leeward.cli.connection import target_of
-from leeward.cli.form import KINDS, LEVELS, command as make, connection_options
+from leeward.cli.form import KINDS, LEVELS, Within, command as make, connection_options
 from leeward.cli.terminal import json_text, printable, program, show, talk
 from leeward.errors import RateLimited, Unavailable
 
@@ -44,24 +44,24 @@ _NUMBER_CHARS_MAX: Final = 4000  # beyond it the interpreter refuses to make a n
     "leeward query --since 15m --event-type signup",
     "leeward query --level ERROR --follow --json | jq .data",
 )
-@click.option("--since", metavar="TIME", help="15m, 2h, 7d, 2026-11-22T07:00Z, or ms since 1970 [24h].")
-@click.option("--until", metavar="TIME", help="The same; events before it [now].")
+@click.option("--since", metavar="TIME", help="From 15m, 2h, 7d ago, or RFC 3339, or ms since 1970 [24h].")
+@click.option("--until", metavar="TIME", help="To; in the same words [now].")
 @click.option("--event-type", metavar="NAME", help="Only events of this name.")
-@click.option("--kind", type=click.Choice(KINDS), help="Only of this kind.")
-@click.option("--level", type=click.Choice(LEVELS, case_sensitive=False), help="Only of this level.")
+@click.option("--kind", metavar="KIND", type=click.Choice(KINDS), help="event, exception, span, log or metric.")
+@click.option("--level", metavar="LEVEL", type=click.Choice(LEVELS), help="DEBUG, INFO, WARN, ERROR or FATAL.")
 @click.option("--category", metavar="NAME", help="Only errors of this category.")
 @click.option("--distinct-id", metavar="ID", help="Only of this person.")
 @click.option("--session-id", metavar="ID", help="Only of this session.")
 @click.option("--correlation-id", metavar="ID", help="Only with this correlation id.")
 @click.option("--trace-id", metavar="ID", help="Only of this trace.")
 @click.option("--batch-id", metavar="ID", help="Only of this batch.")
-@click.option("--limit", metavar="NUMBER", type=click.IntRange(1, 1000), help="At most so many [100].")
-@click.option("--order", type=click.Choice(["desc", "asc"]), help="Newest or oldest first [desc].")
+@click.option("--limit", metavar="NUMBER", type=Within(1, 1000), help="At most so many, up to 1000 [100].")
+@click.option("--order", metavar="ORDER", type=click.Choice(["desc", "asc"]), help="asc for the oldest first [desc].")
 @click.option("--cursor", metavar="TEXT", help="Go on where the last answer ended.")
-@click.option("--wait-ms", metavar="MS", type=click.IntRange(0, 5000), help="Wait for what was just sent [5000].")
-@click.option("--follow", is_flag=True, help="Show new events as they come; Ctrl+C ends it.")
+@click.option("--wait-ms", metavar="MS", type=Within(0, 5000), help="Wait so long for what was just sent [5000].")
+@click.option("--follow", is_flag=True, help="Go on with new events as they come.")
 @connection_options
-@click.option("--json", "as_json", is_flag=True, help="The server's answer; one event a line with --follow.")
+@click.option("--json", "as_json", is_flag=True, help="The server's answer; with --follow an event a line.")
 def command(
     *,
     since: str | None,

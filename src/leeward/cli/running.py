@@ -41,7 +41,8 @@ def note(running: Running, environ: Mapping[str, str]) -> None:
     folder = _folder(environ)
     if folder is None:
         return
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     aside = folder / f"{running.port}.json.{running.pid}"
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

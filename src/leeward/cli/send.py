@@ -45,10 +45,10 @@ PATIENCE: Final = Retry(attempts_max=6, base_s=0.5, cap_s=8)
 @click.option("-p", "properties", metavar="NAME=VALUE", multiple=True, help="A property; JSON, else text. Repeatable.")
 @click.option("--data", metavar="JSON", help="All properties, as a JSON object.")
 @click.option("--distinct-id", metavar="ID", help="Whom it concerns.")
-@click.option("--level", type=click.Choice(LEVELS, case_sensitive=False), help="How bad it is.")
+@click.option("--level", metavar="LEVEL", type=click.Choice(LEVELS), help="DEBUG, INFO, WARN, ERROR or FATAL.")
 @click.option("--id", metavar="ID", help="Its own id; a repeat is stored once [a new one].")
 @connection_options
-@click.option("--json", "as_json", is_flag=True, help="Print the server's answer.")
+@click.option("--json", "as_json", is_flag=True, help="The server's answer; with - one a batch.")
 def command(
     *,
     event: str,
@@ -60,7 +60,7 @@ def command(
     as_json: bool,
     **connection: str | None,
 ) -> None:
-    """Send an event, or with "-" many: one JSON object a line on stdin."""
+    """Send an event, or many from stdin."""
     api = target_of(**connection, environ=os.environ).api("write")
     if event == "-":
         if properties or data or distinct_id or level or id:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from leeward.cli.connection import FIRST_KEYS, load_settings, loopback
-from leeward.cli.form import command as make
+from leeward.cli.form import Within, command as make
 from leeward.cli.terminal import Session, printable, show, talk
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ __all__ = ["command"]
 @click.option(
     "--port",
     metavar="NUMBER",
-    type=click.IntRange(0, 65535),
+    type=Within(0, 65535),
     help="TCP port; 0 takes a free one [5330] (LEEWARD_SERVER__PORT).",
 )
 @click.option(

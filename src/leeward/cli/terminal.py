@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
-import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any, Final
@@ -138,6 +136,9 @@ def byte_text(count: float) -> str:
 
 def program() -> str:
     """How this person calls leeward: its name if the shell finds the same one there, else the path that was typed."""
+    import shlex
+    import shutil
+
     typed = sys.argv[0]
     if os.path.basename(typed) == "__main__.py":  # noqa: PTH119 - an argument, not a file
         return f"{shlex.quote(sys.executable)} -m leeward"

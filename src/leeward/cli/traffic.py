@@ -58,6 +58,7 @@ class Traffic:
         self._client = client
         self._events = chat_events(chance)
         self._chance = chance
+        self._told = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leeward-demo", daemon=True)
 
@@ -66,8 +67,13 @@ class Traffic:
         self._thread.start()
 
     def stop(self) -> None:
-        """Tell it to end; does not wait, so that it may be called where a signal is handled."""
-        self._stopping.set()
+        """Tell it to end; does not wait, and may be called where a signal is handled.
+
+        A second signal may come while the first sets the event, whose lock is held then: only the first sets it.
+        """
+        if not self._told:
+            self._told = True
+            self._stopping.set()
 
     def join(self) -> None:
         """Wait for its end."""

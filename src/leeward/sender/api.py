@@ -48,16 +48,6 @@ class Client:
     _pipeline: Pipeline | None
     _pipelines: dict[int, Pipeline]  # by process id; `setdefault` decides between threads
 
-    def __new__(cls, *_: object, **__: object) -> Client:
-        """A client that was not told anything: it looks at the environment when it is first used."""
-        made = super().__new__(cls)
-        made._config = None
-        made._counts = Counts()
-        made._off = False
-        made._pipeline = None
-        made._pipelines = {}
-        return made
-
     def __init__(
         self,
         api_key: str | None = None,
@@ -68,11 +58,20 @@ class Client:
         mode: str = "durable",
         app: str | None = None,
     ) -> None:
+        self._begin_anew()
         self._configure(
             configure(
                 os.environ, api_key=api_key, host=host, disabled=disabled, spool_dir=spool_dir, mode=mode, app=app
             )
         )
+
+    def _begin_anew(self) -> None:
+        """Know nothing: the environment is looked at when the client is first used."""
+        self._config = None
+        self._counts = Counts()
+        self._off = False
+        self._pipeline = None
+        self._pipelines = {}
 
     def __repr__(self) -> str:
         return f"Client({self._config!r})"
@@ -206,7 +205,8 @@ class Client:
         self._counts.last_error = f"internal: {type(error).__name__}"
 
 
-client = Client.__new__(Client)  # not initialised: it waits for `init` or its first use
+client = object.__new__(Client)  # not initialised: it waits for `init`, or for its first use
+client._begin_anew()
 capture = client.capture
 flush = client.flush
 shutdown = client.shutdown
@@ -226,5 +226,5 @@ def init(
     config = configure(
         os.environ, api_key=api_key, host=host, disabled=disabled, spool_dir=spool_dir, mode=mode, app=app
     )
-    client._configure(config)  # noqa: SLF001 - `init` is the module-level client's own constructor
+    client._configure(config)
     return client

@@ -47,7 +47,7 @@ class Pipeline:
         self.counts = counts
         self._config = config
         self._clock = clock or SystemClock()
-        self._spool = Spool(config.folder, counts=counts, clock=self._clock)
+        self._spool = Spool(config.folder, counts=counts, clock=self._clock, on_closed=self._hand_over)
         self._worker = work.Worker(
             self._spool,
             self._make_transport,
@@ -105,10 +105,21 @@ class Pipeline:
         """A snapshot of the counts."""
         return self.counts.snapshot(spooled=self.waiting(), stopped=self._worker.stopped)
 
+    def look_again(self, folder: str) -> None:
+        """There may be something new to adopt in this folder."""
+        if folder == self._config.folder:
+            self._worker.look_again()
+
     def abandon(self) -> None:
         """In a forked child: give back what was inherited, without a word to the server or the disk."""
         self._worker.abandon()
         self._spool.abandon()
+
+    def _hand_over(self) -> None:
+        """What this one leaves may be adopted: by another pipeline of this process, if one sends to the same place."""
+        _alive[:] = [other for other in _alive if other is not self]
+        for other in tuple(_alive):
+            other.look_again(self._config.folder)
 
     def _make_transport(self, on_progress: Callable[[], None]) -> Transport:
         _loading.append(None)

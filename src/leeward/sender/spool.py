@@ -122,12 +122,14 @@ class Spool:
         *,
         counts: Counts,
         clock: Clock,
+        on_closed: Callable[[], None] = lambda: None,
         create: Callable[[str], SpoolWriter] = SpoolWriter.create,
         memory_bytes_max: int = MEMORY_BYTES_MAX,
     ) -> None:
         self._folder = folder
         self._counts = counts
         self._clock = clock
+        self._on_closed = on_closed
         self._create = create
         self._own: list[tuple[SpoolWriter, ReaderLane]] = []
         self._active: tuple[SpoolWriter, ReaderLane] | None = None
@@ -220,6 +222,7 @@ class Spool:
             self._orphan.reader.close()
         self._orphan = None
         self._orphans = None
+        self._on_closed()
 
     def _open(self) -> tuple[SpoolWriter, ReaderLane] | None:
         started_s = self._clock.monotonic_s()

@@ -10,6 +10,7 @@ the worker acquires, which is safe from a signal handler, too.
 from __future__ import annotations
 
 import _thread
+
 from leeward.sender import plan
 from leeward.wire import native_encode
 
@@ -163,6 +164,12 @@ class Worker:
         except RuntimeError:
             self._tickets.append(None)  # refused, as it is while the interpreter ends; the next call tries again
 
+    def look_again(self) -> None:
+        """There may be something new to adopt. A thread that was never started will look by itself."""
+        self._look = True
+        if not self._tickets:
+            self.wake()
+
     def waiting(self) -> int:
         """How many events are not settled."""
         return sum(lane.pending() for lane in self._lanes.lanes())
@@ -175,11 +182,7 @@ class Worker:
             None,
             lambda: (
                 self.stopped
-                or (
-                    (self._settled >= target or not self.waiting())
-                    and not self._look
-                    and not self._lanes.adopting
-                )
+                or ((self._settled >= target or not self.waiting()) and not self._look and not self._lanes.adopting)
             ),
         )
 

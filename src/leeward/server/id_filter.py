@@ -21,8 +21,8 @@ __all__ = ["IdFilter"]
 _PROBES: Final = 4
 _PROBE_RANGE: Final = range(_PROBES)
 _BITS_PER_ID: Final = 16  # a false "perhaps" in 400 for each full generation; they add up
-FIRST_BITS: Final = 1 << 21
-LARGEST_BITS: Final = 1 << 28
+FIRST_BITS: Final = 1 << 22
+LARGEST_BITS: Final = 1 << 29
 
 
 class _Generation:
@@ -95,7 +95,11 @@ class IdFilter:
                     bits[byte] |= bit
                     new = True
                 place = (place + step) & mask
-            if not new or any(generation.has(digest) for generation in older):
+            for generation in older:
+                if not new:
+                    break
+                new = not generation.has(digest)
+            if not new:
                 perhaps.append(index)
         young.count += len(ids)
         return perhaps

@@ -24,7 +24,10 @@ def quiet(event: str, fields: dict[str, Any]) -> None:
 
 
 def json_lines(stream: Any = None) -> Report:
-    """A report that writes JSON lines; exceptions come with their stack, never with a request's body."""
+    """A report that writes JSON lines; exceptions come with their stack, never with a request's body.
+
+    A line that cannot be written is dropped: the log is never a reason to fail.
+    """
     import structlog  # noqa: PLC0415 - the server's only, and not on the way to the first answer
 
     logger = structlog.wrap_logger(
@@ -36,7 +39,10 @@ def json_lines(stream: Any = None) -> Report:
     )
 
     def report(event: str, fields: dict[str, Any], /) -> None:
-        logger.msg(event, **{name: _plain(value) for name, value in fields.items()})
+        try:
+            logger.msg(event, **{name: _plain(value) for name, value in fields.items()})
+        except (OSError, ValueError):
+            pass  # boundary: nobody reads it any more, or its disk is full; events must be taken all the same
 
     return report
 

@@ -56,7 +56,7 @@ class Manage:
         projects = {project.name: project.id for project in await self._control.list_projects()}
         if wanted.project not in projects:
             raise ProtocolError(f"There is no project {wanted.project!r}", code="project_not_found", status=404)
-        key, token = await self._control.create_key(projects[wanted.project], wanted.scope, wanted.name)
+        key, token = await self._control.create_key(projects[wanted.project], wanted.scope, wanted.name or wanted.scope)
         return json_response(NewKey(key.id, token, wanted.project, key.name, key.scope))
 
     async def keys_revoke(self, request: Request) -> Response:

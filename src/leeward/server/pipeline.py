@@ -300,7 +300,7 @@ class Pipeline:
         except LeewardError as error:
             self._take_back(admission)
             raise _not_kept(error) from None
-        await asyncio.shield(admission.done)
+        await admission.done
         for kind, event_id in admission.repeated:
             if self._door.first_seen(admission.project, kind, event_id) is None:
                 raise _taken_back()

@@ -19,12 +19,44 @@ __all__ = ["LimitedProtocol", "limited_protocol"]
 HEAD_BYTES_MAX: Final = 64 * 1024
 _FIELD_BYTES: Final = 4  # colon, space and line end
 
+_FINAL_STATUS: Final = tuple(b"HTTP/1.1 %d" % hundreds for hundreds in (2, 3, 4, 5))  # not 100 Continue
 _BAD_REQUEST: Final = b"400 Bad Request"
 _HEAD_TOO_LARGE: Final = b"431 Request Header Fields Too Large"
 
 
 class _Refused(Exception):
     """Ends the parser's work; the answer was given."""
+
+
+class _HeadWithBody:
+    """A transport that keeps an answer's head back until its body comes: one system call and one segment, not two.
+
+    Everything that this server answers has a body, if an empty one.
+    """
+
+    __slots__ = ("_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+
+    def write(self, data: bytes) -> None:
+        if self._head is not None:
+            self._transport.write(self._head + data)
+            self._head = None
+        elif data.startswith(_FINAL_STATUS):
+            self._head = data
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        if self._head is not None:
+            self._transport.write(self._head)
+            self._head = None
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -80,6 +112,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_done()
         self._check_head()
         super().on_headers_complete()
+        if self.scope["method"] != "HEAD":
+            self.cycle.transport = _HeadWithBody(self.transport)  # type: ignore[assignment]  # what a cycle uses of it
 
     def send_400_response(self, msg: str) -> None:
         """The parser gave up."""

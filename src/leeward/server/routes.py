@@ -119,7 +119,7 @@ class QueryAnswer(msgspec.Struct):
 
 
 class KeyCreate(msgspec.Struct, forbid_unknown_fields=True):
-    """The key to make."""
+    """The key to make. Without a name it is called as its scope."""
 
     scope: Literal["write", "read", "chat", "admin"]
     name: str = ""

@@ -381,28 +381,28 @@ class Writer:
 
     def _build(self, block: Range, chunks: list[Chunk]) -> Block | None:
         """The block without the events that the store has already. None: told to stop while the store was away."""
-        suspects = [self._suspects(chunk) for chunk in chunks]
+        suspects = {_key(chunk, index) for chunk in chunks for index in self._suspects(chunk)}
         repeated: set[_Key] = set()
-        if any(suspects):
-            keys = list(
-                {_key(chunk, index) for chunk, indices in zip(chunks, suspects, strict=True) for index in indices}
-            )
+        if suspects:
             since_ms = self._clock.wall_ms() - self._limits.id_window_ms
+            place = (self._log.instance, block.first, block.last)
             found: list[set[_Key]] = []
-            if self._insist(
-                lambda: found.append(
-                    self._store.known_ids(keys, since_ms, except_for=(self._log.instance, block.first, block.last))
-                )
-            ):
+            if self._insist(lambda: found.append(self._store.known_ids(list(suspects), since_ms, except_for=place))):
                 return None
             repeated = found[0]
+        ids_to_look_at = {key[2] for key in suspects}
         lines: list[bytes] = []
         batches: list[bytes] = []
         in_block: set[_Key] = set()
         for chunk in chunks:
             rows: Sequence[int] = range(len(chunk.rows))
-            if any(suspects):
-                rows = [index for index in rows if not _repeats(_key(chunk, index), repeated, in_block)]
+            if not ids_to_look_at.isdisjoint(chunk.head.ids):
+                ids = chunk.head.ids[chunk.offset :]
+                rows = [
+                    index
+                    for index in rows
+                    if ids[index] not in ids_to_look_at or not _repeats(_key(chunk, index), repeated, in_block)
+                ]
             lines += chunk.lines(self._log.instance, rows)
             if chunk.batch is not None:
                 batches.append(batch_row(chunk, chunk.batch, self._log.instance))
@@ -422,8 +422,11 @@ class Writer:
         letters = head.kinds[chunk.offset : end]
         ids = head.ids[chunk.offset : end]
         suspects: list[int] = []
-        for letter in set(letters.lower()):
-            of_kind = [index for index, x in enumerate(letters.lower()) if x == letter]
+        kinds = set(letters.lower())
+        for letter in kinds:
+            of_kind: Sequence[int] = range(len(ids))
+            if len(kinds) > 1:
+                of_kind = [index for index, x in enumerate(letters.lower()) if x == letter]
             lane = (head.project, KIND_OF_CODE[letter])
             perhaps = self._filter.add_and_find(lane, [ids[index] for index in of_kind], head.received_at)
             suspects += [of_kind[index] for index in perhaps] if self._filter_ready else of_kind

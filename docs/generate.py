@@ -1,0 +1,200 @@
+# ruff: noqa: INP001 - a script, not a package
+"""Writes the reference pages from what they describe: settings, commands, routes, error codes.
+
+`python docs/generate.py` writes them, `tests/test_docs.py` compares: a page that is behind fails the tests.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from leeward.cli.main import leeward
+from leeward.server.openapi import API_VERSION, document
+from leeward.server.routes import ROUTES, Route
+from leeward.settings.load import CLIENT_NAMES, variable_of
+from leeward.settings.tree import KEYS, SECTIONS
+from leeward.settings.words import allowed, as_toml
+
+FOLDER = Path(__file__).parent / "reference"
+SOURCE = Path(__file__).parent.parent / "src" / "leeward"
+NOTE = "<!-- Generated: python docs/generate.py -->"
+
+
+def pages() -> dict[str, str]:
+    """All pages: file name and text."""
+    return {
+        "settings.md": settings_page(),
+        "commands.md": commands_page(),
+        "http.md": http_page(),
+        "errors.md": errors_page(),
+    }
+
+
+def _page(title: str, intro: str, *blocks: str) -> str:
+    return "\n\n".join([f"# {title}", NOTE, intro, *blocks]) + "\n"
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *(tuple(cell.replace("|", "\\|") for cell in row) for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+# Settings
+
+
+def settings_page() -> str:
+    """Every setting: what it is, its default, what it may be, its variable."""
+    blocks = []
+    for section, struct in SECTIONS.items():
+        rows = [
+            (
+                f"`{key.field}`",
+                f"`{as_toml(key.default, size=key.size)}`",
+                allowed(key),
+                f"`{variable_of(key.name)}`",
+                key.meta.description or "",
+            )
+            for key in KEYS.values()
+            if key.section == section
+        ]
+        head = ("setting", "default", "may be", "variable", "meaning")
+        blocks.append(f"## [{section}]\n\n{(struct.__doc__ or '').strip()}\n\n{_table(head, rows)}")
+    names = ", ".join(f"`{name}`" for name in sorted(CLIENT_NAMES))
+    return _page(
+        "Settings",
+        "An option wins over the environment, that over the file, that over the default. The file is `--config FILE`, "
+        "`$LEEWARD_CONFIG`, `./leeward.toml`, or `leeward.toml` in the user's configuration directory. "
+        "`leeward serve --print-config` prints one with every default, `leeward config show --origin` what is in force. "
+        "A name that is not a setting is refused.",
+        *blocks,
+        f"## Other variables\n\nRead by the client and the commands: {names}.",
+    )
+
+
+# Commands
+
+
+def every_command(
+    command: click.Command = leeward, path: tuple[str, ...] = ("leeward",)
+) -> Iterator[tuple[str, click.Command]]:
+    """Each command with its whole name, the top first."""
+    yield " ".join(path), command
+    if isinstance(command, click.Group):
+        context = click.Context(command, info_name=path[-1])
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from every_command(found, (*path, name))
+
+
+def help_of(path: str, command: click.Command) -> str:
+    """The help as a terminal of 80 columns shows it."""
+    context = click.Context(command, info_name=path, terminal_width=80)
+    return command.get_help(context)
+
+
+def commands_page() -> str:
+    """Every command's help."""
+    blocks = [f"## {path}\n\n```text\n{help_of(path, command)}\n```" for path, command in every_command()]
+    return _page(
+        "Commands",
+        "Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 it failed and says why, 2 wrong usage, "
+        "130 broken off with Ctrl+C; `serve` and `demo` end with 0 then.",
+        *blocks,
+    )
+
+
+# HTTP
+
+
+def http_page() -> str:
+    """Every route, and every object that goes in or out."""
+    described = document(ROUTES, API_VERSION)
+    blocks = [_table(("route", "scope", "what"), [_route_row(route, described) for route in ROUTES if not route.page])]
+    for route in ROUTES:
+        if route.parameters:
+            rows = [(f"`{name}`", meaning) for name, meaning in route.parameters]
+            blocks.append(f"## Parameters of `{route.method} {route.path}`\n\n{_table(('name', 'meaning'), rows)}")
+    for name, schema in sorted(described["components"]["schemas"].items()):
+        rows = [(f"`{field}`", _type(inner)) for field, inner in schema.get("properties", {}).items()]
+        blocks.append(f"## {name}\n\n{schema.get('description', '')}\n\n{_table(('field', 'type'), rows)}")
+    rows_of_pages = [_route_row(route, described) for route in ROUTES if route.page]
+    blocks.append("## Pages\n\nHTML for people.\n\n" + _table(("route", "scope", "what"), rows_of_pages))
+    return _page(
+        "HTTP",
+        "A key goes into `Authorization: Bearer lw_…` or `X-API-Key: lw_…`. A server shows the same at `/docs`, and "
+        "describes itself to programs at `/openapi.json`.",
+        *blocks,
+    )
+
+
+def _route_row(route: Route, described: Mapping[str, Any]) -> tuple[str, str, str]:
+    """A row of the route table: how it is called, who may, what it does and what goes in and out."""
+    operation = described["paths"].get(route.path, {}).get(route.method.lower(), {})
+    sides = [("takes", operation.get("requestBody", {})), ("gives", operation.get("responses", {}).get("200", {}))]
+    more = ", ".join(
+        f"{word} {_type(side['content']['application/json']['schema'])}" for word, side in sides if "content" in side
+    )
+    return f"`{route.method} {route.path}`", route.scope, route.summary + (f" ({more})" if more else "")
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    if "enum" in schema:
+        return ", ".join(f'"{value}"' for value in schema["enum"])
+    if "anyOf" in schema:
+        return " or ".join(_type(option) for option in schema["anyOf"])
+    if schema.get("type") == "array":
+        return f"array of {_type(schema.get('items', {}))}"
+    return str(schema.get("type", "anything"))
+
+
+# Errors
+
+
+def errors_page() -> str:
+    """Every error code, with the sentences that it comes with."""
+    found: dict[str, set[str]] = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        for code, sentence in _codes(ast.parse(path.read_text(encoding="utf-8"))):
+            found.setdefault(code, set()).update({sentence} if sentence else ())
+    blocks = [
+        f"## {code}\n\n" + ("\n".join(f"- {sentence}" for sentence in sorted(sentences)) or "- (no fixed sentence)")
+        for code, sentences in sorted(found.items())
+    ]
+    return _page("Error codes", "The `code` of an answer, or of a command's error (`--debug` shows it).", *blocks)
+
+
+def _codes(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Where an error is made: its code, and its sentence with … for what is filled in."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            continue
+        named = {keyword.arg: keyword.value for keyword in node.keywords}
+        code = named.get("code")
+        if isinstance(code, ast.Constant) and isinstance(code.value, str) and node.args:
+            yield code.value, _sentence(node.args[0])
+        elif node.func.id == "Dropped" and len(node.args) == 2 and isinstance(node.args[0], ast.Constant):
+            yield str(node.args[0].value), _sentence(node.args[1])
+
+
+def _sentence(node: ast.expr) -> str:
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return ""
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+    sys.stderr.write(f"wrote {len(pages())} pages to {FOLDER}\n")

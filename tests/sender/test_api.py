@@ -1,0 +1,344 @@
+"""The client as a program calls it, in this process, against a strict recorder."""
+
+import os
+import threading
+
+import pytest
+
+import leeward
+import recorder
+from leeward.sender import api, pipeline as pipelines
+from leeward.sender.api import Client
+
+
+@pytest.fixture
+def server():
+    with recorder.Recorder() as server:
+        yield server
+        assert server.broken == []
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch, tmp_path):
+    for name in list(os.environ):
+        if name.startswith("LEEWARD_") or name in {"DO_NOT_TRACK", "TELEMETRY_API_URL"}:
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def make(server, tmp_path):
+    """A function that makes clients; all are shut down at the end."""
+    made = []
+
+    def make(**settings):
+        client = Client(recorder.KEY, server.host, **{"spool_dir": str(tmp_path), **settings})
+        made.append(client)
+        return client
+
+    yield make
+    server.always = recorder.ok
+    for client in made:
+        client.shutdown(5)
+
+
+@pytest.fixture
+def client(make):
+    return make()
+
+
+def untold():
+    """A client as the module-level one is before anything was said to it."""
+    client = object.__new__(Client)
+    client._begin_anew()
+    return client
+
+
+@pytest.mark.parametrize("mode", ["durable", "memory"])
+def test_an_event_arrives_once_as_it_was_captured(server, make, mode):
+    client = make(mode=mode)
+
+    event_id = client.capture("chat.sent", {"tokens": 12, "nested": {"a": [1, None]}}, distinct_id="u1", timestamp_ms=5)
+    result = client.flush(20)
+
+    assert result == leeward.FlushResult(delivered=1, spooled=0, dropped=0)
+    assert server.events == {
+        event_id: {
+            "event_type": "chat.sent",
+            "id": event_id,
+            "timestamp": 5,
+            "distinct_id": "u1",
+            "data": {"tokens": 12, "nested": {"a": [1, None]}},
+        }
+    }
+
+
+def test_a_thousand_events_from_four_threads_arrive_once_each(server, client):
+    ids = []
+    threads = [
+        threading.Thread(target=lambda: ids.extend(client.capture("tick", {"n": n}) for n in range(250)))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert client.flush(20).spooled == 0
+    assert set(server.stored) == set(ids)
+    assert len(server.stored) == 1000
+    assert set(server.stored.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        recorder.reset,
+        recorder.raw(b""),
+        recorder.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"),
+        recorder.status(503),
+        recorder.status(500),
+        recorder.status(200, value=b"<html>sign in</html>"),
+        recorder.status(302, "Location: http://elsewhere/\r\n"),
+    ],
+)
+def test_c1_events_wait_while_the_server_is_in_trouble_and_arrive_once_it_heals(server, client, trouble):
+    server.script.append(trouble)
+    ids = [client.capture("tick") for _ in range(3)]
+
+    assert client.flush(20) == leeward.FlushResult(delivered=3, spooled=0, dropped=0)
+    assert server.stored == dict.fromkeys(ids, 1)
+    assert client.stats().retries + server.connections >= 2
+
+
+def test_c8_an_answer_that_is_lost_makes_the_same_batch_come_again(server, client):
+    server.script.append(recorder.lost_answer)
+    event_id = client.capture("tick")
+
+    assert client.flush(20).delivered == 1
+    assert server.stored == {event_id: 2}
+    assert len({request.batch["batch_id"] for request in server.requests}) == 1
+
+
+def test_c5_a_batch_that_is_too_large_is_halved(server, client):
+    server.always = recorder.larger_than(3)
+    for _ in range(10):
+        client.capture("tick")
+
+    assert client.flush(20).delivered == 10
+    assert len(server.stored) == 10
+
+
+def test_c4_a_refused_batch_is_counted_and_set_aside(server, client, tmp_path):
+    server.script.append(recorder.status(400))
+    client.capture("tick")
+
+    assert client.flush(20) == leeward.FlushResult(delivered=0, spooled=0, dropped=0)
+    assert client.stats().quarantined == 1
+    assert len(list(tmp_path.glob("*/set-aside.jsonl"))) == 1
+
+
+def test_c4_a_refused_key_stops_the_sending_until_the_client_is_configured_anew(server, tmp_path, monkeypatch):
+    client = untold()
+    monkeypatch.setattr(api, "client", client)
+    server.script.append(recorder.status(401))
+    api.init(recorder.KEY, server.host, spool_dir=str(tmp_path))
+    first = client.capture("tick")
+    result = client.flush(20)
+    assert (result.spooled, client.stats().stopped, client.stats().last_error) == (1, True, "http_401")
+    client.capture("later")
+    assert client.flush(20).spooled == 2
+    assert len(server.requests) == 1
+
+    api.init(recorder.KEY, server.host, spool_dir=str(tmp_path))
+    client.flush(20)
+
+    assert server.wait_stored(2)
+    assert first in server.stored
+    client.shutdown(5)
+
+
+def test_flush_returns_at_once_when_the_next_try_comes_too_late(server, client):
+    server.always = recorder.status(503, "Retry-After: 200\r\n")
+    client.capture("tick")
+
+    assert client.flush(60) == leeward.FlushResult(delivered=0, spooled=1, dropped=0)
+
+
+def test_a_client_that_was_told_nothing_looks_at_the_environment_when_it_is_first_used(server, tmp_path, monkeypatch):
+    client = untold()
+    monkeypatch.setenv("LEEWARD_API_KEY", recorder.KEY)
+    monkeypatch.setenv("LEEWARD_HOST", server.host)
+    monkeypatch.setenv("LEEWARD_SPOOL_DIR", str(tmp_path))
+
+    assert client.capture("tick")
+    assert client.flush(20).delivered == 1
+    client.shutdown(5)
+
+
+def test_c25_the_switch_is_read_in_each_capture(server, client):
+    assert client.capture("one")
+    client.disabled = True
+    assert client.capture("two") is None
+    client.disabled = False
+    assert client.capture("three")
+
+    client.flush(20)
+    assert sorted(event["event_type"] for event in server.events.values()) == ["one", "three"]
+
+
+def test_c25_a_client_without_a_key_cannot_be_switched_on():
+    client = Client()
+    client.disabled = False
+
+    assert client.disabled
+    assert client.capture("tick") is None
+
+
+def test_a_start_that_fails_gives_a_disabled_client_that_says_why(caplog):
+    client = Client(recorder.KEY, "nowhere")
+
+    assert client.disabled
+    assert client.capture("tick") is None
+    assert "http://" in client.stats().last_error
+    assert "the client is off" in caplog.text
+
+
+def hostile():
+    """An object of which everything raises; made in the test, since pytest itself would touch it."""
+
+    def fail(self, *_):
+        raise RuntimeError("hostile")
+
+    names = ("__getattribute__", "__str__", "__repr__", "__bool__", "__len__", "__iter__", "__eq__")
+    return type("Hostile", (), dict.fromkeys(names, fail))()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        hostile,
+        lambda: {"a": hostile()},
+        lambda: [1, 2],
+        lambda: "text",
+        lambda: b"\xff",
+        lambda: 5,
+        lambda: float("nan"),
+        lambda: "\ud800",
+    ],
+)
+def test_c22_whatever_is_given_arrives_as_something(server, client, value):
+    assert client.capture("tick", value(), distinct_id=value(), timestamp_ms=value())
+    assert client.capture(value())
+
+    assert client.flush(20).delivered == 2
+    assert server.broken == []
+
+
+def test_p1_an_error_of_our_own_is_swallowed_and_counted(client, monkeypatch):
+    client.capture("tick")
+    monkeypatch.setattr(pipelines, "bounded", lambda value: 1 / 0)
+    assert client.capture("tick") is None
+    assert client.stats().dropped == {"internal": 1}
+
+    def fail(*_):
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        for name in ("flush", "finish", "stats"):
+            patch.setattr(pipelines.Pipeline, name, fail)
+        assert client.flush() == leeward.FlushResult(delivered=0, spooled=0, dropped=0)
+        client.shutdown()
+        assert client.stats().dropped == {"internal": 4}
+
+
+def test_p1_an_error_in_the_worker_does_not_end_the_delivery(server, client, monkeypatch):
+    from leeward.sender import plan, worker
+
+    judge = plan.judge
+    failures = [ZeroDivisionError()]
+
+    def fail_once(*arguments, **named):
+        if failures:
+            raise failures.pop()
+        return judge(*arguments, **named)
+
+    monkeypatch.setattr(worker, "ERROR_REST_S", 0.01)
+    monkeypatch.setattr(plan, "judge", fail_once)
+    client.capture("tick")
+
+    assert client.flush(20).delivered == 1
+
+
+def test_p1_an_error_at_exit_does_not_reach_the_program(client, monkeypatch):
+    client.capture("tick")
+    with monkeypatch.context() as patch:
+        patch.setattr(pipelines, "_alive", [client._pipeline])
+        patch.setattr(pipelines.Pipeline, "finish", lambda *_: 1 / 0)
+        pipelines._at_exit()
+
+    assert client.stats().last_error == "internal: at exit"
+
+
+def test_keyboard_interrupt_passes(client, monkeypatch):
+    def interrupt(value):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipelines, "bounded", interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        client.capture("tick")
+
+
+def test_c12_after_shutdown_events_wait_for_the_next_process(server, make, client):
+    client.capture("one")
+    client.shutdown(20)
+
+    assert client.capture("two")
+    assert client.flush(20).spooled == 1
+    client.shutdown(20)
+    assert len(server.stored) == 1
+
+    client._configure(client._config)  # lets go of it, as the end of the process would
+    make().flush(20)
+    assert len(server.stored) == 2
+
+
+def test_c12_after_shutdown_in_memory_mode_events_are_dropped_and_counted(make):
+    client = make(mode="memory")
+    client.capture("one")
+    client.shutdown(20)
+
+    assert client.capture("two") is None
+    assert client.stats().dropped == {"shut_down": 1}
+
+
+def test_c20_what_finds_no_room_is_dropped_and_counted(server, make, monkeypatch):
+    server.always = recorder.status(503)
+    client = make(mode="memory")
+    client.capture("fits")
+    monkeypatch.setattr(client._pipeline._spool._memory, "_bytes_max", 0)
+
+    assert client.capture("does not") is None
+    assert client.stats().dropped == {"no_room": 1}
+
+
+def test_switching_to_another_server_lets_the_old_one_have_its_events(server, tmp_path, make):
+    client = make()
+    client.capture("for the first")
+    with recorder.Recorder() as second:
+        from leeward.sender.config import configure
+
+        client._configure(configure({}, api_key=recorder.KEY, host=second.host, spool_dir=str(tmp_path)))
+        client.capture("for the second")
+        client.flush(20)
+        assert server.wait_stored(1)
+        assert [event["event_type"] for event in second.events.values()] == ["for the second"]
+        client.shutdown(20)
+    assert [event["event_type"] for event in server.events.values()] == ["for the first"]
+
+
+def test_nothing_that_is_shown_holds_the_key(client):
+    client.capture("tick")
+
+    assert recorder.KEY not in repr(client) + repr(client.stats()) + repr(client.flush(20))

@@ -1,0 +1,53 @@
+"""The reference says what the program says: every setting, command, route and error code, and nothing that is gone."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from leeward.server.routes import ROUTES
+from leeward.settings.load import variable_of
+from leeward.settings.tree import KEYS
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def _generator():
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+GENERATE = _generator()
+
+
+@pytest.mark.parametrize("name", ["settings.md", "commands.md", "http.md", "errors.md"])
+def test_a_reference_page_is_what_the_program_says_now(name):
+    assert (DOCS / "reference" / name).read_text(encoding="utf-8") == GENERATE.pages()[name], "python docs/generate.py"
+
+
+def test_every_setting_is_documented_with_its_variable():
+    page = (DOCS / "reference" / "settings.md").read_text(encoding="utf-8")
+
+    for name, key in KEYS.items():
+        assert f"`{key.field}`" in page
+        assert f"`{variable_of(name)}`" in page
+
+
+def test_every_command_is_documented():
+    page = (DOCS / "reference" / "commands.md").read_text(encoding="utf-8")
+
+    paths = [path for path, _ in GENERATE.every_command()]
+    assert len(paths) > 10
+    for path in paths:
+        assert f"## {path}\n" in page
+
+
+def test_every_route_is_documented():
+    page = (DOCS / "reference" / "http.md").read_text(encoding="utf-8")
+
+    for route in ROUTES:
+        assert f"`{route.method} {route.path}`" in page
