@@ -174,6 +174,15 @@ def test_i9_a_refused_request_leaves_its_body_unread_and_says_so(server: ServerP
     assert answers in ([401], [401, 200]), received
 
 
+def test_i9_a_refusal_is_never_sent_in_the_place_of_an_earlier_answer(server: ServerProcess):
+    body = b'{"event_type":"first","id":"first"}'
+    key = b"Authorization: Bearer " + server.key("write").encode() + b"\r\n"
+    first = POST + key + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    answers, closed, received = ask(server, first + b"nonsense\r\n\r\n")
+    assert answers in ([], [200], [200, 400]), received
+    assert closed
+
+
 def test_http_1_0_gets_one_answer_and_the_end(server: ServerProcess, tmp_path: Path):
     answers, closed, _ = ask(server, b"GET /livez HTTP/1.0\r\n\r\n" + HIDDEN)
     assert (answers, closed) == ([200], True)

@@ -336,9 +336,9 @@ def test_w4_a_full_disk_refuses_new_records_but_not_those_that_drain_the_log():
         with contextlib.suppress(Unavailable):
             committed(log, b"x" * 400)
     kept = payloads(log)
-    log.append(records(b"seal"), urgent=True)
+    log.append(records(b"seal" * 150), urgent=True)
     log.sync()
-    assert payloads(log) == [*kept, b"seal"]
+    assert payloads(log) == [*kept, b"seal" * 150]
     log.checkpoint(log.synced_sequence)
 
     files.at = None
@@ -393,7 +393,7 @@ def test_w4_a_read_that_the_system_refuses_is_unavailable_and_can_be_repeated(nu
             return disk.open(path, **options)
 
     files = Refusing()
-    log = Log.open("/log", files=files)
+    log = Log.open("/log", files=files, segment_bytes=SMALL)
     committed(log, b"a")
     files.refuses = True
     with pytest.raises(Unavailable, match="cannot be read"):
@@ -405,7 +405,7 @@ def test_w4_a_read_that_the_system_refuses_is_unavailable_and_can_be_repeated(nu
 
 def test_w4_a_checkpoint_that_cannot_be_written_leaves_the_old_one():
     files = FaultyFiles(ForgetfulDisk(), at=10**6, act="ENOSPC", only=lambda name: name == "rename")
-    log = Log.open("/log", files=files)
+    log = Log.open("/log", files=files, segment_bytes=SMALL)
     committed(log, b"a", b"b")
     log.checkpoint(1, b"old")
     files.at = files.calls + 1
@@ -415,7 +415,7 @@ def test_w4_a_checkpoint_that_cannot_be_written_leaves_the_old_one():
 
     assert (log.checkpoint_sequence, log.checkpoint_note) == (1, b"old")
     log.close()
-    log = Log.open("/log", files=files)
+    log = Log.open("/log", files=files, segment_bytes=SMALL)
     assert (log.checkpoint_sequence, log.checkpoint_note) == (1, b"old")
 
 
@@ -440,17 +440,17 @@ def test_w1_a_checkpoint_that_a_start_has_seen_is_there_at_the_next():
     for seed in range(30):
         disk = ForgetfulDisk(seed)
         files = FaultyFiles(disk, at=10**6, act="kill_before", only=lambda name: name == "fsync_dir")
-        log = Log.open("/log", files=files)
+        log = Log.open("/log", files=files, segment_bytes=SMALL)
         committed(log, b"a", b"b")
         files.at = files.calls + 1
         with pytest.raises(Killed):
             log.checkpoint(2)
         disk.kill()
-        assert Log.open("/log", files=disk).checkpoint_sequence == 2
+        assert Log.open("/log", files=disk, segment_bytes=SMALL).checkpoint_sequence == 2
 
         disk.cut_power()
 
-        assert Log.open("/log", files=disk).checkpoint_sequence == 2
+        assert Log.open("/log", files=disk, segment_bytes=SMALL).checkpoint_sequence == 2
 
 
 def test_w5_a_segment_that_could_not_be_synced_takes_nothing_over_if_it_comes_back():
@@ -468,7 +468,7 @@ def test_w5_a_segment_that_could_not_be_synced_takes_nothing_over_if_it_comes_ba
 
         disk.cut_power()
 
-        assert payloads(Log.open("/log", files=disk)) == [b"first", b"acknowledged"]
+        assert payloads(Log.open("/log", files=disk, segment_bytes=SMALL)) == [b"first", b"acknowledged"]
 
 
 def syncs_failing(*numbers: int):
@@ -492,7 +492,7 @@ def syncs_failing(*numbers: int):
 
 def test_w5_after_a_failed_sync_the_file_is_never_synced_again_and_the_group_goes_elsewhere():
     disk, files, seen = syncs_failing(2)
-    log = Log.open("/log", files=files)
+    log = Log.open("/log", files=files, segment_bytes=SMALL)
     committed(log, b"one")
 
     committed(log, b"two")
@@ -502,12 +502,12 @@ def test_w5_after_a_failed_sync_the_file_is_never_synced_again_and_the_group_goe
     assert [(entry.payload, entry.segment) for entry in log.read(0)] == [(b"one", 1), (b"two", 2), (b"three", 2)]
     assert log.statistics().segments_given_up == 1
     disk.cut_power()
-    assert payloads(Log.open("/log", files=disk)) == [b"one", b"two", b"three"]
+    assert payloads(Log.open("/log", files=disk, segment_bytes=SMALL)) == [b"one", b"two", b"three"]
 
 
 def test_w5_a_second_failure_running_stops_the_log_with_a_clear_message():
     disk, files, _ = syncs_failing(2, 3)
-    log = Log.open("/log", files=files)
+    log = Log.open("/log", files=files, segment_bytes=SMALL)
     committed(log, b"one")
     log.append(records(b"two"))
 
@@ -521,7 +521,7 @@ def test_w5_a_second_failure_running_stops_the_log_with_a_clear_message():
             call()
     assert payloads(log) == [b"one"]
     disk.cut_power()
-    assert payloads(Log.open("/log", files=disk)) == [b"one"]
+    assert payloads(Log.open("/log", files=disk, segment_bytes=SMALL)) == [b"one"]
 
 
 def test_w5_where_the_group_cannot_be_rewritten_it_is_refused_and_the_log_goes_on():
@@ -539,7 +539,7 @@ def test_w5_where_the_group_cannot_be_rewritten_it_is_refused_and_the_log_goes_o
     assert committed(log, b"three") == 2
     assert payloads(log) == [b"one", b"three"]
     disk.cut_power()
-    assert payloads(Log.open("/log", files=disk)) == [b"one", b"three"]
+    assert payloads(Log.open("/log", files=disk, segment_bytes=SMALL)) == [b"one", b"three"]
 
 
 def test_w5_an_error_at_close_costs_nothing(tmp_path):

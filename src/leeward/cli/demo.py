@@ -115,7 +115,7 @@ def _run(loaded: Loaded, directory: Path, *, verbose: bool) -> None:
         traffic[0].start()
         _say_ready(url, await application.control.create_sign_in_link(), directory)
 
-    application = Demo(loaded.settings, directory, json_lines() if verbose else quiet)
+    application = Demo(loaded.settings, directory, json_lines() if verbose else quiet, demo=True)
     try:
         host(application, listener, ready)
     finally:
