@@ -22,7 +22,7 @@ from leeward.journal.spool import SpoolReader, SpoolWriter
 
 RECORD_BYTES = 600
 RECORDS = 50_000
-RECORDS_WRITTEN_BUSY = 20_000  # some cost 5 ms there
+RECORDS_BUSY = 5_000  # a write may cost 5 ms there
 GROUP = 4
 
 
@@ -121,8 +121,8 @@ def main(directory: str) -> None:
     print(f"  mapped, alone                    {percentiles_us(mapped_alone(directory + '/a', RECORDS))}")
     print(f"  written, alone                   {percentiles_us(written(directory, RECORDS))}")
     with Busy():
-        print(f"  mapped, beside a busy thread     {percentiles_us(mapped_alone(directory + '/b', RECORDS))}")
-        print(f"  written, beside a busy thread    {percentiles_us(written(directory, RECORDS_WRITTEN_BUSY))}")
+        print(f"  mapped, beside a busy thread     {percentiles_us(mapped_alone(directory + '/b', RECORDS_BUSY))}")
+        print(f"  written, beside a busy thread    {percentiles_us(written(directory, RECORDS_BUSY))}")
     print(f"  mapped, beside its own worker    {percentiles_us(mapped(directory + '/c', RECORDS))}")
     print("server, append + fdatasync of a group of 4        group: p50 / p99 / p99.9, microseconds")
     for payload_bytes, groups in ((700, 2000), (70_000, 500)):

@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from programs import environment
-
 from leeward.cli.main import run
+from programs import environment
 
 LIMIT_S = 60
 ESCAPE = "\x1b"

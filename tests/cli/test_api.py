@@ -35,7 +35,7 @@ def answering():
                 self.end_headers()
                 self.wfile.write(body)
 
-            do_GET = do_POST = do_DELETE = _answer
+            do_GET = do_POST = do_DELETE = _answer  # noqa: N815 - http.server's own names
 
             def log_message(self, *_):
                 pass
@@ -109,7 +109,10 @@ def test_when_to_come_again_is_kept(answering):
 
 
 def test_the_first_verdict_on_events_is_the_reason(answering):
-    body = {"accepted": 0, "results": [{"success": False, "code": "missing_event_type", "error": "event_type is required"}]}
+    body = {
+        "accepted": 0,
+        "results": [{"success": False, "code": "missing_event_type", "error": "event_type is required"}],
+    }
     url, _ = answering(400, json.dumps(body).encode())
 
     with pytest.raises(Refused) as refused:
@@ -174,7 +177,18 @@ def test_a_name_that_does_not_exist_is_no_answer():
 
 @pytest.mark.parametrize(
     "url",
-    ["", "x", "127.0.0.1:5330", "ftp://x", "http://", "http://u:p@x", "http://x:0", "http://x:99999", "http://x?y", "http://x/\n"],
+    [
+        "",
+        "x",
+        "127.0.0.1:5330",
+        "ftp://x",
+        "http://",
+        "http://u:p@x",
+        "http://x:0",
+        "http://x:99999",
+        "http://x?y",
+        "http://x/\n",
+    ],
 )
 def test_an_address_that_is_none_is_refused_before_anything_is_sent(url):
     with pytest.raises(LeewardError) as refused:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 import pytest
-from commands import command, started, variables
 
+from commands import command, started, variables
 from leeward import model
 from leeward.cli import form, main
 from leeward.settings.load import CLIENT_NAMES, variable_of
@@ -27,7 +27,9 @@ OTHER_HEAVY = ("asyncio", "ssl", "http.client", "json", "dataclasses", "logging"
 
 
 def _imported_by(*arguments: str) -> set[str]:
-    program = f"import sys; from leeward.cli.main import run; run({list(arguments)!r}); print(*sys.modules, file=sys.stderr)"
+    program = (
+        f"import sys; from leeward.cli.main import run; run({list(arguments)!r}); print(*sys.modules, file=sys.stderr)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], env=variables(Path.home()), capture_output=True, text=True, check=True
     )
@@ -109,7 +111,11 @@ def test_what_it_shows_alone_can_be_typed():
             "--evnt-type is not an option of leeward query",
             "did you mean --event-type? (leeward query --help lists all)",
         ),
-        (("serve", "--port", "x"), "invalid value for '--port': 'x' is not a valid integer range", "leeward serve --help"),
+        (
+            ("serve", "--port", "x"),
+            "invalid value for '--port': 'x' is not a valid integer range",
+            "leeward serve --help",
+        ),
         (("send",), "missing argument 'EVENT'", "leeward send --help"),
         (("--colour",), "--colour is not an option of leeward", None),
     ],
@@ -128,13 +134,12 @@ def test_an_error_is_three_lines_without_a_traceback_and_debug_shows_the_rest(te
     (terminal.home / "leeward.toml").write_text("[server]\nprt = 1\n")
 
     plain = terminal("config", "check")
-    assert plain == (
-        1,
-        "",
-        "error: unknown setting server.prt\n"
-        "where: leeward.toml:2\n"
-        "fix: did you mean port? (leeward config show lists all)\n",
-    )
+    assert (plain.code, plain.out) == (1, "")
+    assert plain.err.splitlines() == [
+        "error: unknown setting server.prt",
+        "where: leeward.toml:2",
+        "fix: did you mean port? (leeward config show lists all)",
+    ]
     debug = terminal("config", "check", "--debug")
     assert "Traceback" in debug.err
     assert "code: config" in debug.err
@@ -146,7 +151,9 @@ def test_an_error_that_nobody_expected_is_said_as_such(terminal, monkeypatch):
     shown = terminal("config", "check")
 
     assert shown.code == 1
-    assert shown.err.startswith("error: leeward did not expect this: KeyError: 'nothing'\nfix: run it again with --debug")
+    assert shown.err.startswith(
+        "error: leeward did not expect this: KeyError: 'nothing'\nfix: run it again with --debug"
+    )
 
 
 def test_a_system_error_is_said_with_its_file(terminal, monkeypatch):
@@ -210,7 +217,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path, unbuffered):
 def test_a_full_disk_behind_stdout_is_an_error(tmp_path):
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "leeward", "serve", "--print-config"],
             env=variables(tmp_path),
@@ -258,5 +265,3 @@ def test_the_shell_completes_commands_and_options(tmp_path):
 
     shown = command(tmp_path, COMP_WORDS="leeward query --ev", COMP_CWORD="2", _LEEWARD_COMPLETE="bash_complete")
     assert shown.out.split() == ["plain,--event-type"]
-
-

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -75,4 +74,4 @@ def test_without_a_home_there_are_no_notes_and_nothing_fails(tmp_path):
 
     assert running.on_port(5330, {}) is None
     assert running.of_data_dir(tmp_path, {}) is None
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []

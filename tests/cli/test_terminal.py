@@ -65,7 +65,9 @@ def test_a_table_of_nothing_has_no_lines():
     assert terminal.table([]) == []
 
 
-@pytest.mark.parametrize(("count", "text"), [(0, "0 bytes"), (1023, "1,023 bytes"), (1536, "1.5 KiB"), (5 << 40, "5.0 TiB")])
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 bytes"), (1023, "1,023 bytes"), (1536, "1.5 KiB"), (5 << 40, "5.0 TiB")]
+)
 def test_sizes_are_for_people(count, text):
     assert terminal.byte_text(count) == text
 

@@ -20,7 +20,7 @@ import pytest
 
 from server_process import HEAVY, Answer, ServerProcess, until
 
-ROUNDS = 60 if HEAVY else 12
+ROUNDS = 60 if HEAVY else 20
 SENDERS = 3
 SEED = 20
 START_S_MAX = 15.0

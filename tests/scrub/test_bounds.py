@@ -42,7 +42,7 @@ class Members(dict):
             self.setdefault(f"hidden {index}", value)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(json_strategies.values(leaves_max=30), st.integers(1, 4), st.integers(0, 4))
 def test_a_refusal_is_what_a_recursive_reading_of_the_same_rules_gives(text, depth_max, keys_max):
     """With the limits made small, so that small texts reach them."""
@@ -68,6 +68,7 @@ def test_a_refusal_is_what_a_recursive_reading_of_the_same_rules_gives(text, dep
         assert found == (raw, [])
 
 
+@settings(deadline=None)
 @given(json_strategies.values(leaves_max=30))
 def test_what_is_within_the_limits_comes_back_byte_for_byte(text):
     assert bound(text.encode()) == (text.encode(), [])
@@ -190,7 +191,7 @@ def test_i5_a_cut_never_splits_an_escape_a_pair_or_a_character(unit, shift):
     assert bound(cut) == (cut, [])
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from(UNITS), min_size=1, max_size=12), st.integers(0, 12))
 def test_i5_a_cut_through_any_mixture_leaves_valid_json_within_the_limits(units, shift):
     mixture = "".join(units)

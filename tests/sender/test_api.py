@@ -280,6 +280,17 @@ def test_p1_an_error_at_exit_does_not_reach_the_program(client, monkeypatch):
     assert client.stats().last_error == "internal: at exit"
 
 
+def test_c14_a_child_forked_in_the_middle_of_the_workers_import_leaves_its_events_to_others(server, make, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(pipelines, "_loading", [None])
+        child = make()
+        child.capture("tick")
+        assert child.flush(60).spooled == 1  # at once: there will be no thread
+        child.shutdown()
+
+    assert make().flush(20).delivered == 1
+
+
 def test_keyboard_interrupt_passes(client, monkeypatch):
     def interrupt(value):
         raise KeyboardInterrupt

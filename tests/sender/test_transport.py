@@ -281,28 +281,52 @@ def test_c3_a_server_without_tls_is_not_spoken_to_in_clear_text(server):
     assert server.requests == []
 
 
-def test_c5_an_answer_that_comes_before_the_body_was_read_is_heard():
+class Broken:
+    """A socket whose other side answered and closed while we were still sending; or one that cannot connect."""
+
+    def __init__(self, *_):
+        self.answer = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
+        self.timeouts_s = []
+        made.append(self)
+
+    def settimeout(self, timeout_s):
+        self.timeouts_s.append(timeout_s)
+
+    def connect(self, address):
+        raise TimeoutError
+
+    def sendall(self, data):
+        raise BrokenPipeError
+
+    def recv_into(self, buffer):
+        count = min(len(buffer), len(self.answer))
+        buffer[:count], self.answer = self.answer[:count], self.answer[count:]
+        return count
+
+    def close(self):
+        pass
+
+
+made = []
+
+
+def test_c5_an_answer_that_comes_before_the_body_was_sent_is_heard():
     """A proxy with a small limit answers 413 and closes while we are still sending."""
+    sender = Sender("http://127.0.0.1:1")
+    sender.transport._socket = Broken()
 
-    def refuse(listener):
-        connection, _ = listener.accept()
-        with connection:
-            connection.recv(1000)
-            connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
-            connection.shutdown(socket.SHUT_WR)
-            while connection.recv(1 << 20):
-                pass
+    assert sender.send().status == 413
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=refuse, args=(listener,))
-        thread.start()
-        sender = Sender(f"http://127.0.0.1:{listener.getsockname()[1]}")
 
-        answer = sender.send([os.urandom(500_000).hex().encode()])
-        sender.transport.close()
-        thread.join()
+def test_c2_each_address_of_a_name_gets_its_share_of_the_time(monkeypatch):
+    made.clear()
+    address = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [address] * 2)
+    monkeypatch.setattr(socket, "socket", Broken)
 
-    assert answer.status == 413
+    assert send_once("http://two.addresses", HandClock()).cause == "timeout"
+    limit_s = http.CONNECT_TIMEOUT_S
+    assert [one.timeouts_s for one in made] == [[limit_s / 2], [limit_s]]
 
 
 def test_c14_an_inherited_connection_is_given_back_without_a_word(server, sender):

@@ -309,6 +309,24 @@ def test_c14_a_worker_that_may_not_start_gets_no_thread(monkeypatch):
     assert bench.worker.waiting() == 1
 
 
+@pytest.mark.parametrize(("patience_s", "waited_s"), [(0.4, 0.4), (None, 2.0)])
+def test_c11_who_waits_for_the_end_leaves_when_nothing_moves(bench, monkeypatch, patience_s, waited_s):
+    """The worker hangs in a request; each wait on a lock is as long as it may be."""
+
+    class Lock:
+        def acquire(self, timeout=0.0):
+            bench.clock.now_s += timeout
+
+    bench.worker._tickets.pop()
+    bench.worker.retire(work.FAILED)
+    monkeypatch.setattr(work._thread, "allocate_lock", Lock)
+    begun_s = bench.clock.now_s
+
+    bench.worker.wait_ended(2.0, patience_s=patience_s)
+
+    assert bench.clock.now_s - begun_s == pytest.approx(waited_s)
+
+
 @given(st.data())
 def test_whatever_the_server_answers_each_event_has_exactly_one_outcome(data):
     bench = Bench()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import msgspec
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from leeward.server.blocks import (
     DAY_MS,
@@ -44,6 +44,7 @@ def test_a_chunk_tells_its_day_size_kinds_and_ids():
     assert [chunk.id(n) for n in range(3)] == ["id-0", "id-1", "id-2"]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 8), st.lists(st.integers(0, 8), max_size=4))
 def test_however_a_chunk_is_split_its_parts_are_the_whole(count, cuts):
     whole = a_chunk(count=count, batch=BATCH)
@@ -139,6 +140,7 @@ def test_other_records_say_nothing_of_blocks():
     assert seals.blocks(0) == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 10_000), unique=True, max_size=30))
 def test_a_block_cut_at_random_places_keeps_every_position_once(cuts):
     whole = Range(at(1), at(1, 10_000))

@@ -190,6 +190,7 @@ def test_the_same_id_of_another_project_or_kind_is_another_id():
     assert door.admit(1, "event", "e", 8) == 5
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40))
 def test_bytes_that_are_no_snapshot_are_none(garbage):
     door = Door()
@@ -199,6 +200,7 @@ def test_bytes_that_are_no_snapshot_are_none(garbage):
         assert door.first_seen(1, "event", "e") == 5
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**31), st.sampled_from(KINDS), st.text(min_size=1, max_size=20))
 def test_a_key_ends_in_eight_letters_that_the_event_alone_decides(project, kind, event_id):
     code = key_code(project, kind, event_id)

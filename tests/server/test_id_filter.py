@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from leeward.server import id_filter
 from leeward.server.id_filter import IdFilter
@@ -24,6 +24,7 @@ def chunks(items, size):
 
 @pytest.mark.usefixtures("small")
 class TestSmall:
+    @settings(deadline=None)
     @given(st.lists(st.text(max_size=5), max_size=300), st.integers(1, 40))
     def test_an_id_that_was_added_is_never_called_new(self, ids, size):
         made = IdFilter()
@@ -36,6 +37,7 @@ class TestSmall:
 
         assert made.add_and_find(LANE, ids, 99) == list(range(len(ids)))
 
+    @settings(deadline=None)
     @given(st.lists(st.sampled_from("abcdef"), max_size=12))
     def test_a_repeat_within_one_call_is_found(self, ids):
         found = IdFilter().add_and_find(LANE, ids, 0)

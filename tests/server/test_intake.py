@@ -204,6 +204,7 @@ def test_i4_names_and_ids_are_repaired_too_and_the_others_of_the_request_are_not
     assert second.attributes == ""
 
 
+@settings(deadline=None)
 @given(json_strategies.objects())
 def test_i4_a_payload_within_the_rules_is_stored_byte_for_byte(data):
     event = with_data(data.encode())

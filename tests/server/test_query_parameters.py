@@ -10,7 +10,7 @@ import os
 import urllib.parse
 
 import pytest
-from hypothesis import example, given, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from control_helpers import HeldClock
 from leeward.errors import ProtocolError, Unavailable
@@ -105,6 +105,7 @@ def test_what_retention_has_passed_is_not_asked_for():
     assert read(start=0).start_ms == NOW - 7 * DAY_MS
 
 
+@settings(deadline=None)
 @given(st.integers(0, 253_402_300_799_999), st.sampled_from(["Z", "", "+00:00", "%+03d:30"]))
 @example(1_795_322_741_001, "Z")
 def test_times_are_exact_to_the_millisecond_in_either_spelling(moment_ms, zone):
@@ -161,6 +162,7 @@ def test_a6_a_filter_is_a_value_whatever_it_holds(value):
     assert read(event_type=value, trace_id=value).filters == {"name": value, "trace_id": value}
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["start", "end", "limit", "order", "cursor", "wait_ms", "kind", "level"]), st.text()
@@ -201,6 +203,7 @@ def test_w13_a_store_that_is_behind_or_does_not_answer_is_said_so(asked):
 QUERY = EventQuery(project=5, start_ms=0, end_ms=9, filters={"name": "a", "kind": "span"}, order="desc")
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(0, 2**64 - 1))
 def test_a_cursor_names_its_place(received_at, position):
     cursors = Cursors(SECRET)
@@ -237,6 +240,7 @@ def test_a6_a_cursor_of_another_query_is_refused(other):
         Cursors(SECRET).read(EventQuery(**given_query), cursor)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 27), st.integers(1, 255))
 def test_a6_a_cursor_with_any_byte_changed_is_refused(place, change):
     raw = bytearray(base64.urlsafe_b64decode(Cursors(SECRET).make(QUERY, 1, 2)))
@@ -246,6 +250,7 @@ def test_a6_a_cursor_with_any_byte_changed_is_refused(place, change):
         Cursors(SECRET).read(QUERY, base64.urlsafe_b64encode(bytes(raw)).decode())
 
 
+@settings(deadline=None)
 @given(st.text() | st.binary().map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
 @example("A" * 100_000)
 def test_a6_a_cursor_that_was_not_made_here_is_refused(cursor):

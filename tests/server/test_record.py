@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from leeward.model import KINDS, Event
 from leeward.server.record import CODE_OF_KIND, KIND_OF_CODE, BatchHead, Head, pack, row, unpack, unpack_head
@@ -35,6 +35,7 @@ EVENTS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(NUMBERS, NUMBERS, st.lists(EVENTS, max_size=5), st.none() | BATCHES)
 def test_what_was_packed_comes_out_and_the_head_alone_too(project, received_at, events, batch):
     head = Head(project, received_at, "".join(CODE_OF_KIND[e.kind] for e in events), [e.id for e in events], batch)
@@ -46,6 +47,7 @@ def test_what_was_packed_comes_out_and_the_head_alone_too(project, received_at, 
     assert unpack_head(payload) == head
 
 
+@settings(deadline=None)
 @given(EVENTS)
 def test_a_row_is_one_json_line_that_holds_the_whole_event(event):
     line = row(event)

@@ -48,7 +48,7 @@ def refusal(packed, encoding, limit=LIMIT):
 
 @pytest.mark.parametrize("encoding", PACKERS)
 @given(text=st.binary(max_size=300))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_what_was_packed_comes_out(encoding, text):
     assert unpack(PACKERS[encoding](text), encoding, LIMIT) == text
 
@@ -61,6 +61,7 @@ def test_i6_the_limit_is_of_the_unpacked_bytes_and_exact(encoding):
     assert refusal(PACKERS[encoding](text), encoding, 999) == (413, "payload_too_large")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=8))
 def test_i6_gzip_members_in_any_division_are_one_body(text, cuts):
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
@@ -112,6 +113,7 @@ def test_i6_a_wrong_checksum_is_refused(encoding):
 
 
 @pytest.mark.parametrize("encoding", [b"gzip", b"deflate", b"zstd"])
+@settings(deadline=None)
 @given(garbage=st.binary(max_size=60))
 def test_i6_garbage_is_refused_or_unpacked_and_nothing_else(encoding, garbage):
     try:

@@ -266,6 +266,7 @@ def test_i1_whatever_comes_in_the_answer_is_verdicts_or_a_protocol_error(body):
         assert all(isinstance(verdict(event), Event | Dropped) for event in events)
 
 
+@settings(deadline=None)
 @given(json_strategies.damaged(json_strategies.objects(names=st.sampled_from(['"events"', '"batch_id"', '"client"']))))
 def test_i1_the_envelope_of_a_batch_is_decoded_or_refused(body):
     text, _ = repair(body)

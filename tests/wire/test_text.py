@@ -21,6 +21,7 @@ BYTES = st.binary(max_size=60) | st.lists(
 ).map(b"".join)
 
 
+@settings(deadline=None)
 @given(BYTES)
 @example(b"\\")
 @example(b"\\ud83d\\ud83d\\ude00")
@@ -33,6 +34,7 @@ def test_i4_whatever_comes_in_valid_utf8_goes_out_and_a_second_repair_changes_no
     assert not changed or has_replacement(repaired)
 
 
+@settings(deadline=None)
 @given(json_strategies.values())
 def test_i4_text_without_a_fault_is_not_touched(text):
     body = text.encode()
@@ -40,6 +42,7 @@ def test_i4_text_without_a_fault_is_not_touched(text):
     assert repair(body) == (body, False)
 
 
+@settings(deadline=None)
 @given(json_strategies.strings(ANY_PARTS, 12))
 def test_i4_after_the_repair_a_string_can_be_stored_and_only_broken_characters_differ(text):
     repaired, _ = repair(text.encode())
@@ -74,7 +77,7 @@ def test_a_replacement_is_found_in_either_spelling():
     assert not has_replacement(b"plain")
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(json_strategies.arrays(), json_strategies.BLANKS, json_strategies.BLANKS)
 def test_an_array_is_split_as_the_decoder_splits_it(text, before, after):
     body = (before + text + after).encode()
@@ -82,6 +85,7 @@ def test_an_array_is_split_as_the_decoder_splits_it(text, before, after):
     assert split_array(body) == [bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])]
 
 
+@settings(deadline=None)
 @given(json_strategies.damaged(json_strategies.arrays()) | BYTES)
 def test_what_no_decoder_takes_is_split_into_something_or_nothing_but_never_fails(body):
     split = split_array(body)

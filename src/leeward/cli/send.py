@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import random
 import sys
@@ -67,37 +68,48 @@ def command(
             raise click.UsageError("with - every line says everything about its event; leave the other options away")
         _send_lines(sys.stdin.buffer, api, as_json=as_json)
         return
-    fields = {"event_type": event, "id": id or _new_id(), "data": _data(data, properties)}
+    fields = {"event_type": event, "id": id or _new_id()}
     fields.update({name: value for name, value in (("distinct_id", distinct_id), ("level", level)) if value})
-    answer = _patiently(lambda: api.post("/api/telemetry/ingest", fields))
+    body = f'{json.dumps(fields)[:-1]}, "data": {_data(data, properties)}}}'.encode("utf-8", "replace")
+    answer = _patiently(functools.partial(api.post_bytes, "/api/telemetry/ingest", body))
     result = answer.document()["results"][0]
     show(json_text(answer.body.decode()) if as_json else f"{printable(result['id'])}  {printable(result['key'])}")
 
 
-def _data(data: str | None, properties: Iterable[str]) -> dict[str, Any]:
-    """All properties: the object, then the single ones."""
-    merged: dict[str, Any] = {}
+def _data(data: str | None, properties: Iterable[str]) -> str:
+    """All properties as JSON text: the object, then the single ones. Numbers go as they were typed."""
+    merged = {}
     if data is not None:
-        merged = _json_or(data, None)
-        if not isinstance(merged, dict):
-            raise click.BadParameter("it is not a JSON object", param_hint="--data")
+        document = _json_or_none(data)
+        if not isinstance(document, dict):
+            raise click.BadParameter("it is not a JSON object, or holds a number without measure", param_hint="--data")
+        if not properties:
+            return data
+        merged = {name: json.dumps(value) for name, value in document.items()}
     for given in properties:
         name, equals, value = given.partition("=")
         if not name or not equals:
             raise click.BadParameter(f"{given!r} is not NAME=VALUE", param_hint="-p")
-        merged[name] = _json_or(value, value)
-    return merged
+        merged[name] = json.dumps(value) if _json_or_none(value) is None and value.strip() != "null" else value
+    return "{" + ",".join(f"{json.dumps(name)}:{value}" for name, value in merged.items()) + "}"
 
 
-def _json_or(text: str, otherwise: Any) -> Any:
+def _json_or_none(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
-        return otherwise
+        return None
 
 
 def _refuse(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large for a number")
+    return number
 
 
 def _new_id() -> str:

@@ -5,11 +5,11 @@ A spool is a directory, `<pid>-<start>-<random>`, with a lock and segments (`seg
 neither a signal handler nor another thread can come between. A record counts once its checksum agrees: what a
 kill -9 cut in the middle was never promised. From the copy on, the page cache outlives the process; nothing is synced.
 
-Why mapped: 600-byte records, `benchmarks/journal_append.py`, Python 3.11, 2 cores, microseconds:
+Why mapped: 600-byte records, `benchmarks/journal_append.py`, median of 5 runs, Python 3.11, 2 cores, microseconds:
 
     p50 / p99 / p99.9            mapped                 one O_APPEND write per record
-    alone                        MAPPED_ALONE           WRITE_ALONE
-    beside a busy thread         MAPPED_BUSY            WRITE_BUSY
+    alone                        1.2 / 3.3 / 25         1.4 / 5.0 / 18
+    beside a busy thread         1.2 / 2.4 / 54         2.3 / 10 / 5,360 (worst run: p99 5,315)
 
 A write lets go of the interpreter, and a busy thread gives it back only after its 5 ms. The copy never lets go.
 

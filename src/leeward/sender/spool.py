@@ -147,10 +147,10 @@ class Spool:
 
     def append(self, event: bytes) -> bool:
         """Keep an event until the server has it; false if there is no room anywhere."""
-        active = self._active
-        if active is None and self._folder and self._resting_since_s is None:
-            active = self._open()
-        while active is not None:
+        while self._folder and self._resting_since_s is None:
+            active = self._active or self._open()
+            if active is None:
+                break
             writer, lane = active
             started_s = self._clock.monotonic_s()
             stored = writer.append(event) is not None
@@ -159,8 +159,8 @@ class Spool:
             if stored:
                 lane.appended += 1
                 return True
-            # Full, or failed; or closed under us by the worker: then there is a new one, or none.
-            active = self._active if self._active is not active else None
+            if self._active is active:
+                break  # full, or the disk failed; else it was closed under us, and there is another
         if self.closed or not self._memory.append(event):
             return False
         self._counts.volatile += bool(self._folder)

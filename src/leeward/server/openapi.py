@@ -50,7 +50,7 @@ def document(routes: Iterable[Route], version: str) -> Json:
     """Describe every row that is not a page."""
     described = [route for route in routes if not route.page]
     types: list[Any] = [ErrorBody]
-    types += [side for route in described for side in (route.takes, route.gives) if side is not None]
+    types += [side for route in described for side in (route.takes, route.gives, route.refuses) if side is not None]
     schemas, components = msgspec.json.schema_components(types, ref_template=_SCHEMA)
     schema_of: _SchemaOf = dict(zip(types, schemas, strict=True))
     paths: Json = {}
@@ -103,7 +103,10 @@ def _responses(route: Route, schema_of: _SchemaOf) -> Json:
         good["content"] = _json(schema_of[route.gives])
     responses: Json = {"200": good}
     for status in sorted(route.statuses):
-        refusal: Json = {"description": _STATUSES[status], "content": _json(schema_of[ErrorBody])}
+        body = schema_of[ErrorBody]
+        if status == 400 and route.refuses is not None:
+            body = {"anyOf": [body, schema_of[route.refuses]]}
+        refusal: Json = {"description": _STATUSES[status], "content": _json(body)}
         if status in _HEADERS:
             refusal["headers"] = _HEADERS[status]
         responses[str(status)] = refusal

@@ -221,6 +221,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     key_in: KeyIn = "header"
     takes: Any = None
     gives: Any = None
+    refuses: Any = None  # what a 400 may hold instead of the common form
     statuses: tuple[int, ...] = ()
     parameters: tuple[tuple[str, str], ...] = ()  # of the query string: (name, meaning)
     page: bool = False  # HTML for people: refused with a way to sign in, and only for known hosts
@@ -244,7 +245,8 @@ QUERY_PARAMETERS: Final = (
     ("batch_id", "Only of this batch."),
 )
 
-_INGEST_STATUSES: Final = (400, 401, 403, 413, 415, 429, 503)
+_BODY_STATUSES: Final = (400, 408, 413, 415)
+_INGEST_STATUSES: Final = (*_BODY_STATUSES, 401, 403, 429, 503)
 
 ROUTES: Final[tuple[Route, ...]] = (
     Route(
@@ -255,6 +257,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         summary="Send one event, or an array of 1 to 1000. Answered when they are on stable storage.",
         takes=EventIn | list[EventIn],
         gives=IngestAnswer,
+        refuses=IngestAnswer,
         statuses=_INGEST_STATUSES,
     ),
     Route(
@@ -274,7 +277,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         handler="batch_status",
         summary="Ask what became of a batch.",
         gives=BatchStatus,
-        statuses=(401, 403, 404, 503),
+        statuses=(401, 403, 429, 404, 503),
     ),
     Route(
         method="GET",
@@ -283,7 +286,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         handler="query",
         summary="Read events by time and filters, page by page. Sees everything acknowledged before it was asked.",
         gives=QueryAnswer,
-        statuses=(400, 401, 403, 503),
+        statuses=(400, 401, 403, 429, 503),
         parameters=QUERY_PARAMETERS,
     ),
     Route(
@@ -293,7 +296,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         handler="keys_list",
         summary="List the keys, without their secrets.",
         gives=KeyList,
-        statuses=(401, 403),
+        statuses=(401, 403, 429),
     ),
     Route(
         method="POST",
@@ -303,7 +306,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         summary="Make a key. The answer is the only place where it is ever shown.",
         takes=KeyCreate,
         gives=NewKey,
-        statuses=(400, 401, 403, 404),
+        statuses=(*_BODY_STATUSES, 401, 403, 429, 404),
     ),
     Route(
         method="DELETE",
@@ -312,7 +315,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         handler="keys_revoke",
         summary="Revoke a key; it holds from the next request.",
         gives=KeyInfo,
-        statuses=(401, 403, 404),
+        statuses=(401, 403, 429, 404),
     ),
     Route(
         method="GET",
@@ -321,7 +324,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         handler="projects_list",
         summary="List the projects.",
         gives=ProjectList,
-        statuses=(401, 403),
+        statuses=(401, 403, 429),
     ),
     Route(
         method="POST",
@@ -331,7 +334,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         summary="Make a project.",
         takes=ProjectCreate,
         gives=ProjectInfo,
-        statuses=(400, 401, 403, 409),
+        statuses=(*_BODY_STATUSES, 401, 403, 429, 409),
     ),
     Route(
         method="GET",
@@ -340,7 +343,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         handler="dead_letters_list",
         summary="List the events that the store refuses.",
         gives=DeadLetterList,
-        statuses=(401, 403),
+        statuses=(401, 403, 429),
     ),
     Route(
         method="POST",
@@ -349,7 +352,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         handler="dead_letters_replay",
         summary="Put refused events back into the log, to be loaded again.",
         gives=Replayed,
-        statuses=(401, 403, 404, 503),
+        statuses=(401, 403, 429, 404, 503),
     ),
     Route(
         method="GET",
@@ -357,7 +360,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         scope="read",
         handler="metrics",
         summary="Counters and gauges for Prometheus.",
-        statuses=(401, 403),
+        statuses=(401, 403, 429),
     ),
     Route(
         method="GET",

@@ -316,7 +316,7 @@ def to_event(
     if data[:1] != b"{":
         return Dropped("invalid_field", "data: must be an object")
     try:
-        level = _level(native.level)
+        level = _level(native.level) if native.level else ""
         kind = _kind(native)
         timestamp = received_at if native.timestamp is None else _time_ms(native.timestamp)
     except _InvalidField as error:
@@ -326,9 +326,8 @@ def to_event(
     duration_ms = native.duration_ms
     if duration_ms is None:
         duration_ms = lent.duration_ms if lent.duration_ms is not None else lent.latency_ms
-    failure = _NO_ERROR if native.error is None else _error_columns(native.error, native)
     # By position, in the order of model.Event: by keyword this one call would cost as much as all the rest.
-    return Event(
+    event = Event(
         project,
         kind,
         event_id,
@@ -353,14 +352,21 @@ def to_event(
         native.unit or lent.unit or "",
         native.input_tokens if native.input_tokens is not None else lent.input_tokens,
         native.output_tokens if native.output_tokens is not None else lent.output_tokens,
-        *failure,
+        "",  # the error's columns: see below
+        "",
+        "",
+        "",
+        "",
+        "",
         batch_id,
         attributes.decode(),
     )
+    if native.error is None:
+        return event
+    return msgspec.structs.replace(event, **_error_columns(native.error, native))
 
 
 _NO_LOAN: Final = Promoted()
-_NO_ERROR: Final = ("", "", "", "", "", "")
 
 
 def _promoted(data: bytes) -> Promoted:
@@ -377,9 +383,7 @@ def _promoted(data: bytes) -> Promoted:
     return lent
 
 
-def _level(level: str | None) -> str:
-    if not level:
-        return ""
+def _level(level: str) -> str:
     known = _LEVELS.get(level.upper())
     if known is None:
         raise _InvalidField("level: must be DEBUG, INFO, WARN, ERROR or FATAL")
@@ -412,22 +416,21 @@ _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MILLISECOND: Final = datetime.timedelta(milliseconds=1)
 
 
-def _error_columns(error: ErrorIn, native: NativeEvent) -> tuple[str, str, str, str, str, str]:
-    """Type, message, stack, category, fingerprint, and the rest as JSON: the error columns in their order."""
+def _error_columns(error: ErrorIn, native: NativeEvent) -> dict[str, str]:
     rest: dict[str, Any] = dict(native.error_rest) if isinstance(native, UnfoldedEvent) else {}
     for name in ("provider", "status"):
         value = getattr(error, name)
         if value is not None:
             rest[name] = value
     category = error.category or ""
-    return (
-        (error.type or "")[:FIELD_CHARS_MAX],
-        _cut(error.message or ""),
-        _cut(error.stack or ""),
-        category if category in _CATEGORIES or not category else "other",
-        error.fingerprint or "",
-        _ENCODE(rest).decode() if rest else "",
-    )
+    return {
+        "error_type": (error.type or "")[:FIELD_CHARS_MAX],
+        "error_message": _cut(error.message or ""),
+        "error_stack": _cut(error.stack or ""),
+        "error_category": category if category in _CATEGORIES or not category else "other",
+        "error_fingerprint": error.fingerprint or "",
+        "error_rest": _ENCODE(rest).decode() if rest else "",
+    }
 
 
 def _cut(text: str) -> str:

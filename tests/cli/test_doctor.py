@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import os
+import socket
+import time
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+
+from leeward.cli import checks
+from leeward.cli.api import Answer
+from leeward.cli.connection import Target, load_settings
+from leeward.errors import LeewardError
+
+
+def _states(shown) -> dict[str, str]:
+    return {check["name"]: check["state"] for check in shown.json()["checks"]}
+
+
+def test_with_a_healthy_server_everything_is_checked_and_the_event_comes_back(at_server):
+    shown = at_server("doctor", "--json")
+
+    assert shown.code == 0
+    states = _states(shown)
+    assert states.pop("first keys") == "warn"
+    assert set(states) == {
+        "configuration",
+        "data directory",
+        "disk space",
+        "disk sync",
+        "store",
+        "server",
+        "clock",
+        "round trip",
+        "contacts",
+    }
+    assert set(states.values()) <= {"ok", "warn"}
+    assert shown.json()["state"] == "warn"
+    assert at_server("query", "--event-type", "leeward.doctor", "--json").json()["count"] == 1
+
+
+def test_for_people_it_is_a_line_each_with_the_cure_below(at_server):
+    shown = at_server("doctor")
+
+    assert shown.code == 0
+    assert any(line.startswith("ok    round trip") for line in shown.out.splitlines())
+    lines = shown.out.splitlines()
+    warned = next(n for n, line in enumerate(lines) if line.startswith("warn  first keys"))
+    assert lines[warned + 1].strip().startswith("fix: put them where you keep secrets")
+    assert f"pid {os.getpid()}" not in shown.out
+
+
+def test_without_a_server_it_fails_and_makes_nothing(terminal):
+    shown = terminal("doctor", "--json")
+
+    assert shown.code == 1
+    states = _states(shown)
+    assert (states["server"], states["round trip"], states["data directory"]) == ("fail", "fail", "warn")
+    assert list(terminal.home.iterdir()) == []
+
+
+def test_a_wrong_setting_is_the_one_finding(terminal, monkeypatch):
+    monkeypatch.setenv("LEEWARD_SERVER__PRT", "1")
+
+    shown = terminal("doctor")
+
+    assert shown.code == 1
+    assert shown.out.splitlines()[0] == "fail  configuration   LEEWARD_SERVER__PRT is not a setting"
+    assert "did you mean LEEWARD_SERVER__PORT?" in shown.out
+
+
+def test_a_key_that_is_not_accepted_fails_the_round_trip(at_server):
+    shown = at_server("doctor", "--key", "lw_" + "x" * 32, "--json")
+
+    assert shown.code == 1
+    assert _states(shown)["round trip"] == "fail"
+
+
+def test_a_remote_server_is_not_given_local_checks_or_keys(terminal):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+    shown = terminal("doctor", "--host", f"http://127.0.0.1:{port}", "--json")
+
+    assert "data directory" not in _states(shown)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes")
+def test_a_directory_that_others_may_read_fails(tmp_path):
+    tmp_path.chmod(0o750)
+
+    assert checks._data_directory(tmp_path) == (
+        "data directory",
+        "fail",
+        f"others may read {tmp_path} (750)",
+        f"chmod 700 {tmp_path}",
+    )
+
+
+def test_a_directory_of_someone_else_fails(tmp_path, monkeypatch):
+    owner = os.getuid()
+    monkeypatch.setattr(checks.os, "getuid", lambda: owner + 1)
+
+    assert checks._data_directory(tmp_path).state == "fail"
+    assert f"belongs to user {owner}" in checks._data_directory(tmp_path).detail
+
+
+def test_a_directory_that_cannot_be_looked_at_fails(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    assert checks._data_directory(tmp_path / "file" / "d").state == "fail"
+    assert checks._sync(tmp_path / "file").state == "fail"
+
+
+@pytest.mark.parametrize(("free", "state"), [(300 << 20, "warn"), (100 << 20, "fail"), (2 << 30, "ok")])
+def test_a_disk_that_fills_up_is_said(tmp_path, monkeypatch, free, state):
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: type("Usage", (), {"free": free}))
+
+    assert checks._space(tmp_path / "not" / "there").state == state
+
+
+def test_a_slow_disk_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(checks.os, "fsync", lambda _: None)
+    now = iter(range(1000))
+    monkeypatch.setattr(checks.time, "perf_counter", lambda: next(now) * 0.05)
+
+    assert checks._sync(tmp_path).state == "warn"
+
+
+def test_without_the_engine_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda _: None)
+    loaded = load_settings({}, None, {"HOME": str(tmp_path)})
+
+    check = checks._store(loaded)
+    assert check.state == "fail"
+    assert "glibc" in check.detail
+
+
+@pytest.mark.parametrize("url", ["clickhouse://me:secret@127.0.0.1:1/x", "nonsense"])
+def test_a_cluster_that_does_not_answer_fails_and_its_password_is_not_shown(url, tmp_path):
+    loaded = load_settings({"storage.url": url}, None, {"HOME": str(tmp_path)})
+
+    check = checks._store(loaded)
+    assert check.state == "fail"
+    assert "secret" not in check.detail + check.fix
+
+
+def test_a_clock_that_is_years_behind_fails(monkeypatch):
+    monkeypatch.setattr(checks.time, "time", lambda: 86_400.0)
+
+    assert checks._clock(None).state == "fail"
+
+
+def test_a_clock_is_compared_with_the_servers():
+    def at(seconds: float) -> Answer:
+        return Answer(200, {"date": formatdate(time.time() + seconds, usegmt=True)}, b"")
+
+    assert checks._clock(at(0)).state == "ok"
+    assert checks._clock(at(600)).state == "warn"
+    assert checks._clock(None).state == "ok"
+
+
+def test_the_troubles_of_a_server_are_told_part_by_part():
+    body = b'{"status": "degraded", "parts": {"log": {"status": "healthy"}, "store": {"status": "degraded", "detail": "it starts"}}}'
+    target = Target("http://x", None, True, "", "")
+
+    found = list(checks._server(target, Answer(200, {}, body)))
+
+    assert [(check.name, check.state) for check in found] == [("server", "warn"), ("server's store", "warn")]
+    assert found[1].detail == "it starts"
+    assert [check.state for check in checks._server(target, LeewardError("nobody"))] == ["fail"]
+
+
+def test_another_program_on_the_port_is_no_server(monkeypatch):
+    monkeypatch.setattr(checks.Api, "exchange", lambda *_: Answer(200, {}, b"{}"))
+
+    found = checks._health(Target("http://x", None, True, "", ""))
+    assert isinstance(found, LeewardError)
+    assert "is not leeward" in found.message
+
+
+def test_an_event_that_does_not_come_back_fails(monkeypatch):
+    monkeypatch.setattr(checks.Api, "exchange", lambda *_: Answer(200, {}, b'{"count": 0}'))
+
+    check = checks._round_trip(Target("http://x", None, True, "k", "--key"))
+    assert (check.state, check.detail) == ("fail", "0 events came back for the one that was sent")
+
+
+def test_every_address_is_listed_without_its_password(tmp_path):
+    environ = {"HOME": str(tmp_path), "HTTPS_PROXY": "http://p"}
+    loaded = load_settings({"storage.url": "clickhouse://me:secret@db:8123/x"}, None, environ)
+
+    lines = [check.detail for check in checks._addresses(loaded, Target("http://h", Path(), True, "", ""), environ)]
+
+    assert lines == [
+        "clients and commands: http://h (another machine); HTTPS_PROXY is set, and not used",
+        "server: clickhouse://me:…@db:8123/x",
+    ]

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+
+from leeward.clock import SystemClock
+from leeward.server.control.database import Control
+
+
+def _made_directory(path):
+    """A data directory as a server leaves it, without a server."""
+    control = Control(SystemClock())
+    control.start(path).result()
+    control.stop()
+    return path
+
+
+def test_a_key_is_made_over_http_works_at_once_and_is_refused_once_revoked(at_server, server):
+    made = at_server("keys", "create", "--scope", "write", "--name", "my app", "--json").json()
+    assert (made["scope"], made["name"], made["project"]) == ("write", "my app", "default")
+    assert at_server("send", "with.key", "--key", made["key"]).code == 0
+
+    revoked = at_server("keys", "revoke", made["id"], "--yes")
+
+    assert revoked.code == 0
+    assert "This revokes the write key my app (…" in revoked.err
+    refused = at_server("send", "with.key", "--key", made["key"])
+    assert refused.code == 1
+    assert "does not accept the key …" in refused.err
+    assert made["key"] not in refused.err
+
+
+def test_a_new_key_alone_is_on_stdout(at_server):
+    made = at_server("keys", "create", "--scope", "read")
+
+    assert made.out.startswith("lw_")
+    assert made.out.count("\n") == 1
+    assert "it is not shown again" in made.err
+
+
+def test_the_list_shows_no_secret(at_server, server):
+    tokens = json.loads((server.data_dir / "first-keys.json").read_text())
+
+    shown, document = at_server("keys", "list"), at_server("keys", "list", "--json")
+
+    assert shown.out.splitlines()[0].split() == ["id", "scope", "name", "project", "key", "made", "state"]
+    assert document.json()["count"] == len(document.json()["keys"]) == len(shown.out.splitlines()) - 1
+    for scope in ("write", "read", "chat", "admin"):
+        assert tokens[scope] not in shown.out + document.out
+        assert "…" + tokens[scope][-4:] in shown.out
+
+
+def test_revoking_is_not_done_without_a_yes_and_a_dry_run_only_says_it(at_server):
+    made = at_server("keys", "create", "--scope", "chat", "--json").json()
+
+    assert at_server("keys", "revoke", made["id"]).code == 1
+    dry = at_server("keys", "revoke", made["id"], "--dry-run", "--json")
+
+    assert dry.code == 0
+    assert "This revokes" in dry.err
+    assert dry.json()["revoked_at"] is None
+    assert at_server("keys", "revoke", made["id"], "--yes", "--json").json()["revoked_at"] > 0
+    again = at_server("keys", "revoke", made["id"])
+    assert again.code == 0
+    assert "revoked" in again.out
+
+
+def test_a_key_that_is_not_there_cannot_be_revoked(at_server):
+    refused = at_server("keys", "revoke", "k_nothing", "--yes")
+
+    assert (refused.code, refused.err) == (
+        1,
+        "error: there is no key k_nothing\nfix: leeward keys list shows the ids\n",
+    )
+
+
+def test_where_no_server_runs_the_database_is_opened_itself(terminal):
+    directory = str(_made_directory(terminal.home / "d"))
+
+    made = terminal("keys", "create", "--scope", "write", "--data-dir", directory, "--json").json()
+    shown = terminal("keys", "list", "--data-dir", directory, "--json").json()
+    assert shown["count"] == 5
+    revoked = terminal("keys", "revoke", made["id"], "--yes", "--data-dir", directory, "--json").json()
+
+    assert revoked["revoked_at"] > 0
+    assert set(revoked) == set(shown["keys"][0])
+
+
+def test_both_ways_give_the_same_fields(terminal, at_server):
+    directory = str(_made_directory(terminal.home / "d"))
+
+    over_http, here = (
+        at_server("keys", "list", "--json").json(),
+        terminal("keys", "list", "--data-dir", directory, "--json").json(),
+    )
+
+    assert set(over_http["keys"][0]) == set(here["keys"][0])
+
+
+def test_a_project_that_is_not_there_is_refused_both_ways(terminal, at_server):
+    directory = str(_made_directory(terminal.home / "d"))
+
+    here = terminal("keys", "create", "--scope", "read", "--project", "x", "--data-dir", directory)
+    over_http = at_server("keys", "create", "--scope", "read", "--project", "x")
+
+    assert here.code == over_http.code == 1
+    assert here.err.lower() == over_http.err.lower() == "error: there is no project 'x'\n"
+
+
+def test_without_a_database_it_says_how_one_is_made(terminal):
+    refused = terminal("keys", "list")
+
+    assert refused.code == 1
+    assert "leeward serve makes one" in refused.err
+    assert list(terminal.home.iterdir()) == []
+
+
+def test_a_server_without_a_note_is_found_by_its_lock_and_asked_over_http(terminal, server, monkeypatch):
+    """Its home is another: there is no note here, but the database is held, and the address is in the settings."""
+    monkeypatch.setenv("LEEWARD_SERVER__PORT", server.url.rpartition(":")[2])
+
+    shown = terminal("keys", "list", "--data-dir", str(server.data_dir), "--json")
+
+    assert shown.code == 0
+    assert shown.json()["count"] >= 4
+
+
+def test_ids_of_living_keys_complete_and_nothing_fails_without_a_server(terminal, server, at_server):
+    from leeward.cli.keys import _complete_id
+
+    ids = {key["id"] for key in at_server("keys", "list", "--json").json()["keys"] if not key["revoked_at"]}
+    assert set(_complete_id(None, None, "k_")) == ids
+    assert _complete_id(None, None, "zz") == []
+
+
+def test_completion_is_silent_where_there_is_nothing(terminal):
+    from leeward.cli.keys import _complete_id
+
+    assert _complete_id(None, None, "") == []
