@@ -25,7 +25,9 @@ def test_the_demo_shows_real_events_says_how_to_go_on_and_stops_cleanly(tmp_path
     with started(tmp_path, "demo", "--port", "0", stderr=True) as running:
         block = running.ready + _read_until(running.process.stderr, "Ctrl+C stops.")
         url = re.search(r"Open +(http://127\.0\.0\.1:\d+)/login/", block)[1]
-        found = command(tmp_path, "query", "--host", url, "--json", "--limit", "1000").json()["events"]
+        with started(tmp_path, "query", "--follow", "--json", "--host", url) as following:
+            found = [json.loads(line) for line in itertools.islice(following.process.stdout, 9)]
+            found.append(json.loads(following.ready))
         sent = command(tmp_path, "send", "hello", "-p", "name=world", "--host", url)
         page = command(tmp_path, "query", "--host", url, "--event-type", "hello", "--json").json()
         ended = running.stop()
@@ -85,6 +87,7 @@ def test_a_port_that_nobody_asked_for_gives_way_to_the_next_free_one(terminal, c
     from leeward.cli.hosting import bind_or_explain
 
     with bind_or_explain("127.0.0.1", 0, "demo") as taken:
+        taken.listen()
         port = taken.getsockname()[1]
         loaded = load_settings({"server.port": port}, None, {"HOME": str(terminal.home)})
         with pytest.raises(Exception, match=f"port {port} "):
@@ -132,6 +135,9 @@ def test_the_traffic_ends_when_it_is_told_also_twice():
         def capture(self, name, properties, *, distinct_id):
             self.captured += 1
 
+        def flush(self, timeout_s):
+            self.flushed_after = self.captured
+
         def shutdown(self, timeout_s):
             self.ended += 1
 
@@ -142,5 +148,5 @@ def test_the_traffic_ends_when_it_is_told_also_twice():
     traffic.stop()
     traffic.join()
 
-    assert client.captured >= 40
+    assert client.flushed_after == 40
     assert client.ended == 1

@@ -22,7 +22,9 @@ def test_with_a_healthy_server_everything_is_checked_and_the_event_comes_back(at
     shown = at_server("doctor", "--json")
 
     assert shown.code == 0
-    states = _states(shown)
+    states = {
+        name: state for name, state in _states(shown).items() if not name.startswith("server's")
+    }  # it may start yet
     assert states.pop("first keys") == "warn"
     assert set(states) == {
         "configuration",

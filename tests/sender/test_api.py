@@ -291,6 +291,19 @@ def test_c14_a_child_forked_in_the_middle_of_the_workers_import_leaves_its_event
     assert make().flush(20).delivered == 1
 
 
+@pytest.mark.parametrize(("mode", "patience_s"), [("durable", pipelines.EXIT_PATIENCE_S), ("memory", None)])
+def test_c11_the_exit_is_patient_only_where_leaving_would_lose_something(server, make, monkeypatch, mode, patience_s):
+    server.always = recorder.status(503, "Retry-After: 200\r\n")
+    client = make(mode=mode)
+    client.capture("tick")
+    waits = []
+    monkeypatch.setattr(client._pipeline._worker, "wait_ended", lambda *limits, **named: waits.append((limits, named)))
+
+    client.shutdown(2.0)
+
+    assert waits == [((2.0,), {"patience_s": patience_s})]
+
+
 def test_keyboard_interrupt_passes(client, monkeypatch):
     def interrupt(value):
         raise KeyboardInterrupt

@@ -312,7 +312,7 @@ made = []
 
 def test_c5_an_answer_that_comes_before_the_body_was_sent_is_heard():
     """A proxy with a small limit answers 413 and closes while we are still sending."""
-    sender = Sender("http://127.0.0.1:1")
+    sender = Sender("http://127.0.0.1:1", HandClock(0.0))
     sender.transport._socket = Broken()
 
     assert sender.send().status == 413

@@ -17,6 +17,7 @@ __all__ = ["Traffic", "chat_events"]
 
 BURST_EVENTS: Final = 40
 PAUSE_S: Final = 0.25
+FLUSH_S: Final = 2.0
 STOP_S: Final = 0.3
 _PEOPLE: Final = tuple(f"person-{number}" for number in range(1, 13))
 _MODELS: Final = (("primary", "chat-large"), ("primary", "chat-small"), ("secondary", "chat-large"))
@@ -83,6 +84,7 @@ class Traffic:
     def _run(self) -> None:
         for _ in range(BURST_EVENTS):
             self._capture()
+        self._client.flush(FLUSH_S)  # who opens the page now should not wait for the client's next batch
         while not self._stopping.wait(self._chance.expovariate(1 / PAUSE_S)):
             self._capture()
         self._client.shutdown(STOP_S)

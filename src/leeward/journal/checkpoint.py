@@ -9,7 +9,6 @@ Limits    Note 64 MiB. A damaged note is given as None; a damaged pointer as no 
 """
 
 # Paths are text throughout the journal, as in its file layer:
-# ruff: noqa: PTH118
 from __future__ import annotations
 
 import os

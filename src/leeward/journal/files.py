@@ -9,7 +9,6 @@ Limits    One call may be repeated 1,000 times without progress; then it is an I
 """
 
 # pathlib would cost the client's import more than all of the journal does:
-# ruff: noqa: PTH103, PTH105, PTH108, PTH112, PTH106, PTH208
 from __future__ import annotations
 
 import errno

@@ -16,7 +16,6 @@ Forks     A child must not use its parent's log and is refused.
 """
 
 # Paths are text throughout the journal, as in its file layer:
-# ruff: noqa: PTH118
 from __future__ import annotations
 
 import errno

@@ -8,7 +8,6 @@ Limits    Only the last segment is read here; damage in earlier ones is found wh
 """
 
 # Paths are text throughout the journal, as in its file layer:
-# ruff: noqa: PTH118, PTH119
 from __future__ import annotations
 
 import os

@@ -7,7 +7,6 @@ Limits    A record that was delivered but not yet acknowledged when its process 
 """
 
 # pathlib would cost the client's import more than all of the journal does:
-# ruff: noqa: PTH118
 from __future__ import annotations
 
 import os

@@ -24,7 +24,6 @@ Limits    Record 20 MiB, segments 64 KiB (the first), 256 KiB, 1 MiB, then 2 MiB
 """
 
 # pathlib would cost the client's import more than all of the journal does:
-# ruff: noqa: PTH118
 from __future__ import annotations
 
 import errno

@@ -23,7 +23,7 @@ def set_aside(folder: str, events: Sequence[bytes], cause: str, *, bytes_max: in
     """Append the events to the folder's file. False if there is no room for them, or the disk did not take them all."""
     head = b'{"cause":"' + cause.encode("ascii") + b'","event":'
     lines = b"".join(head + event + b"}\n" for event in events)
-    path = os.path.join(folder, QUARANTINE_NAME)  # noqa: PTH118 - pathlib costs an import that nothing else needs
+    path = os.path.join(folder, QUARANTINE_NAME)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError:

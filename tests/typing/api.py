@@ -1,0 +1,29 @@
+"""Calls that must type-check: what users write. Read by mypy only; nothing here runs."""
+
+from __future__ import annotations
+
+import leeward
+from leeward.errors import ConfigError, LeewardError, Unavailable
+
+leeward.init()
+leeward.init(api_key="lw_x", host="http://127.0.0.1:5330", disabled=False, spool_dir="/tmp/spool", mode="memory")  # noqa: S108 - runs never
+event_id: str | None = leeward.capture("chat.sent", {"tokens": 12}, distinct_id="u1")
+leeward.capture("bare")
+result: leeward.FlushResult = leeward.flush(timeout_s=1.0)
+counts: tuple[int, int, int] = (result.delivered, result.spooled, result.dropped)
+snapshot: leeward.Stats = leeward.stats()
+captured: int = snapshot.captured
+leeward.shutdown()
+
+client: leeward.Client = leeward.Client("lw_x", host="http://127.0.0.1:5330")
+client.capture("signup", {"plan": "pro"}, distinct_id="u1")
+client.disabled = True
+leeward.client.capture("from.the.module.level.client")
+
+
+def handle(error: LeewardError) -> str:
+    if isinstance(error, Unavailable):
+        return f"again in {error.retry_after_s} s"
+    if isinstance(error, ConfigError):
+        return f"{error.where}: {error.fix}"
+    return error.code
