@@ -44,7 +44,51 @@ def event(number: int, chance: random.Random) -> dict:
     }
 
 
-WORDS = ["the", "answer", "came", "late", "but", "it", "came", "and", "nobody", "noticed", "that", "one", "provider", "had", "been", "away", "for", "a", "minute", "while", "the", "other", "took", "over", "with", "the", "same", "question", "and", "the", "same", "context", "so", "the", "person", "typing", "saw", "three", "dots", "and", "then", "a", "reply"]
+WORDS = [
+    "the",
+    "answer",
+    "came",
+    "late",
+    "but",
+    "it",
+    "came",
+    "and",
+    "nobody",
+    "noticed",
+    "that",
+    "one",
+    "provider",
+    "had",
+    "been",
+    "away",
+    "for",
+    "a",
+    "minute",
+    "while",
+    "the",
+    "other",
+    "took",
+    "over",
+    "with",
+    "the",
+    "same",
+    "question",
+    "and",
+    "the",
+    "same",
+    "context",
+    "so",
+    "the",
+    "person",
+    "typing",
+    "saw",
+    "three",
+    "dots",
+    "and",
+    "then",
+    "a",
+    "reply",
+]
 
 
 def requests(batches: int, size: int, key: str, *, seed: int = 1, port: int = 5330) -> list[bytes]:

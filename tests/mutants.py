@@ -50,6 +50,8 @@ MUTANTS = (
            f"{LIMITS}::test_w4_a_full_disk_is_a_503_that_heals_by_itself"),
     Mutant(f"{SERVER}/pipeline.py", "        self._door.forget(admission.project, admission.entered)\n", "",
            f"{LIMITS}::test_w4_a_full_disk_is_a_503_that_heals_by_itself"),
+    Mutant(f"{SERVER}/app.py", "        if self.pipeline.trouble:\n", "        if False:\n",
+           f"{LIMITS}::test_w4_a_full_disk_is_a_503_that_heals_by_itself"),
     Mutant(f"{SERVER}/pipeline.py", "        if batch.digest != digest:\n", "        if False:\n",
            f"{LIMITS}::test_w9_other_events_under_the_same_id_are_a_conflict"),
     Mutant(f"{SERVER}/app.py", "                    self.door.learn(unpack_head(entry.payload))\n", "                    pass\n",

@@ -9,7 +9,7 @@ from commands import Started, Terminal, serve
 
 
 class Server:
-    """A real server that all tests of a module share, and the home that it was started from."""
+    """A real server that all tests here share, and the home that it was started from."""
 
     def __init__(self, home: Path, started: Started) -> None:
         self.home = home
@@ -18,7 +18,7 @@ class Server:
         self.data_dir = started.data_dir
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("home")
     with serve(home) as started:
@@ -34,5 +34,5 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 @pytest.fixture
 def at_server(server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
-    """Commands in this process, in the home of the module's server, which they find by themselves."""
+    """Commands in this process, in the home of the shared server, which they find by themselves."""
     return Terminal(server.home, monkeypatch, capsys)

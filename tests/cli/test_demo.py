@@ -70,7 +70,8 @@ def test_a_demo_that_runs_is_not_removed(tmp_path):
     assert f"the demo is running (pid {running.process.pid}, at http://127.0.0.1:" in refused.err
 
 
-def test_a_folder_that_is_not_the_demos_is_neither_used_nor_removed(terminal):
+def test_a_folder_that_is_not_the_demos_is_neither_used_nor_removed(terminal, monkeypatch):
+    monkeypatch.setattr(demo, "_run", lambda *_, **__: pytest.fail("it started"))
     other = terminal.home / "precious"
     other.mkdir()
     (other / "file").write_text("x")

@@ -39,7 +39,7 @@ def test_with_a_healthy_server_everything_is_checked_and_the_event_comes_back(at
     }
     assert set(states.values()) <= {"ok", "warn"}
     assert shown.json()["state"] == "warn"
-    assert at_server("query", "--event-type", "leeward.doctor", "--json").json()["count"] == 1
+    assert at_server("query", "--event-type", "leeward.doctor", "--json").json()["count"] >= 1
 
 
 def test_for_people_it_is_a_line_each_with_the_cure_below(at_server):

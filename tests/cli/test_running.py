@@ -75,3 +75,14 @@ def test_without_a_home_there_are_no_notes_and_nothing_fails(tmp_path):
     assert running.on_port(5330, {}) is None
     assert running.of_data_dir(tmp_path, {}) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_home_that_cannot_be_written_to_hinders_nothing(tmp_path):
+    (tmp_path / "data").write_text("")
+    environ = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "data")}
+    mine = Running.this_process(5330, "u", tmp_path)
+
+    running.note(mine, environ)
+    running.forget(mine, environ)
+
+    assert running.on_port(5330, environ) is None

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 
 import pytest
 
-from commands import command
+from commands import command, variables
 from leeward.cli import send
 from leeward.errors import RateLimited, Refused, Unavailable
 
@@ -199,3 +200,26 @@ def test_what_no_patience_can_cure_is_said_at_once(monkeypatch, error):
 
     with pytest.raises(type(error)):
         send._patiently(ask)
+
+
+def test_a_machine_with_nothing_but_click_can_send_and_ask(server):
+    keys = json.loads((server.data_dir / "first-keys.json").read_text())
+    blocked = ("msgspec", "uvicorn", "sqlalchemy", "structlog", "starlette", "jinja2", "prometheus_client", "chdb")
+    program = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); from leeward.cli.main import run; run(sys.argv[1:])"
+    shown = ""
+    for arguments in (
+        ("send", "bare", "--host", server.url, "--key", keys["write"]),
+        ("query", "--event-type", "bare", "--host", server.url, "--key", keys["read"]),
+        ("query",),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            env=variables(server.home),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        shown += done.stdout + done.stderr
+
+    assert "  bare  " in shown
+    assert 'error: this command needs msgspec, which is not installed\nfix: pip install "leeward[server]"' in shown

@@ -37,17 +37,23 @@ class Running(NamedTuple):
 
 
 def note(running: Running, environ: Mapping[str, str]) -> None:
-    """Write it down. Whoever reads meanwhile sees the old note or the new one, whole."""
+    """Write it down. Whoever reads meanwhile sees the old note or the new one, whole.
+
+    A home that cannot be written to is none: the server runs all the same, its commands need --data-dir and --host.
+    """
     folder = _folder(environ)
     if folder is None:
         return
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
     aside = folder / f"{running.port}.json.{running.pid}"
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(running._asdict(), file)
-    aside.replace(folder / f"{running.port}.json")
+    try:
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(running._asdict(), file)
+        aside.replace(folder / f"{running.port}.json")
+    except OSError:
+        return
 
 
 def forget(running: Running, environ: Mapping[str, str]) -> None:

@@ -330,6 +330,8 @@ class Application:
             return PartState("unhealthy", statistics.failed, figures)
         if self.unstored_bytes() > self.settings.storage.log_bytes_max:
             return PartState("unhealthy", "the log is full: new events get 503 until the store catches up", figures)
+        if self.pipeline.trouble:
+            return PartState("degraded", f"new events get 503: {self.pipeline.trouble}", figures)
         if statistics.damaged_spans:
             return PartState("degraded", "damaged records were set aside in log/damaged", figures)
         return PartState("healthy", "", figures)

@@ -100,6 +100,7 @@ class Pipeline:
         self._commit: GroupCommit[Any] | None = None
         self._received_at = 0
         self.on_durable: Callable[[], None] = lambda: None  # called from the log's thread after each group
+        self.trouble = ""  # why the log refused the last records; empty once it takes some again
         self.acknowledged_sequence = 0  # the last record of events that is on stable storage
         self.synced_ms: int | None = None  # when the log was last synced for events
         self.bytes_taken = 0  # payload bytes of all records of events in the log
@@ -242,9 +243,11 @@ class Pipeline:
                 self.acknowledged_sequence = sequence + admission.records - 1
                 self.bytes_taken += admission.size
                 self.synced_ms = self._clock.wall_ms()
+                self.trouble = ""
             if error is not None:
                 # At once, before anybody is told: a request that comes now must find these ids new.
                 self._take_back(admission)
+                self.trouble = str(error)
             elif admission.counted:
                 self._counters.accepted += len(admission.rows)
             if not admission.done.done():  # done already: the client has gone away
