@@ -26,7 +26,7 @@ faults: $(VENV)/.dev browser
 mutants: $(VENV)/.dev
 	@$(BIN)/python tests/mutants.py
 
-bench: $(VENV)/.bench
+bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks
 
 # The page tests drive Debian's Chromium; elsewhere any Chromium on the PATH will do.
@@ -52,10 +52,6 @@ $(VENV)/.server: requirements/server.txt requirements/build.txt pyproject.toml |
 $(VENV)/.dev: $(VENV)/.server requirements/dev.txt
 	@echo "Installing the development tools, once"
 	@$(PIP) -r requirements/dev.txt
-	@touch $@
-
-$(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
-	@$(PIP) -r requirements/bench.txt
 	@touch $@
 
 clean:

@@ -16,4 +16,3 @@ compile server pyproject.toml --extra server --extra chat --no-emit-package pand
   --no-emit-package numpy --no-emit-package python-dateutil --no-emit-package pytz --no-emit-package tzdata --no-emit-package six
 compile build --group pyproject.toml:build
 compile dev --group pyproject.toml:test --group pyproject.toml:check --constraint requirements/server.txt
-compile bench --group pyproject.toml:bench --constraint requirements/server.txt --constraint requirements/dev.txt

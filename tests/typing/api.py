@@ -6,7 +6,7 @@ import leeward
 from leeward.errors import ConfigError, LeewardError, Unavailable
 
 leeward.init()
-leeward.init(api_key="lw_x", host="http://127.0.0.1:5330", disabled=False, spool_dir="/tmp/spool", mode="memory")  # noqa: S108 - runs never
+leeward.init(api_key="lw_x", host="http://127.0.0.1:5330", disabled=False, spool_dir="/tmp/spool", mode="memory")
 event_id: str | None = leeward.capture("chat.sent", {"tokens": 12}, distinct_id="u1")
 leeward.capture("bare")
 result: leeward.FlushResult = leeward.flush(timeout_s=1.0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from leeward.store.clickhouse import ClickHouse
+from leeward.store.clickhouse import ClickHouse, StoreUnavailable
 from leeward.store.embedded import EmbeddedEngine, Limits
 from leeward.store.events import ClickHouseEventStore
 from leeward.store.migrate import migrate, verify
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["EMBEDDED", "OpenStore", "StoreState", "open_store"]
 
 EMBEDDED: Final = "embedded"
+_START_S: Final = 2.0
 
 
 class StoreState(msgspec.Struct, frozen=True):
@@ -44,6 +45,8 @@ class OpenStore:
             StoreUnavailable: it does not answer yet.
             ConfigError: it was written by a newer leeward, or does not do what it is told.
         """
+        if self._engine is not None and not self._engine.wait_ready(_START_S):
+            raise StoreUnavailable(self._engine.reason or "the store is starting")
         migrate(self._client)
         verify(self._client)
         self._prepared = True
