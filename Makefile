@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 WORKERS ?= 2
 
-.PHONY: demo test check bench faults mutants lock clean browser
+.PHONY: demo test check docs bench faults mutants lock clean browser
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.server
@@ -25,6 +25,9 @@ faults: $(VENV)/.dev browser
 
 mutants: $(VENV)/.dev
 	@$(BIN)/python tests/mutants.py
+
+docs: $(VENV)/.dev
+	@$(BIN)/python docs/generate.py
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks

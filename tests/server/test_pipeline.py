@@ -181,7 +181,7 @@ def test_each_event_ends_in_one_counted_outcome(on_a_road):
     on_a_road(scenario)
 
 
-def test_w8_the_repeat_of_an_event_waits_for_the_log_as_the_first_one_does(on_a_road):
+def test_w1_the_repeat_of_an_event_waits_for_the_log_as_the_first_one_does(on_a_road):
     async def scenario(road):
         first = asyncio.create_task(road.take(b'{"event_type":"a","id":"e1"}'))
         repeat = asyncio.create_task(road.take(b'{"event_type":"a","id":"e1"}'))

@@ -45,6 +45,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(BACKLOG)  # at once: with SO_REUSEADDR two that start together could both bind
     except OSError as error:
         listener.close()
         raise ConfigError(

@@ -302,7 +302,7 @@ def test_a8_a_host_that_is_no_host_gets_into_no_shell_line(pages):
     assert "curl http://127.0.0.1:5330/api/telemetry/ingest" in body
 
 
-def test_w8_a_store_in_trouble_leaves_a_page_with_a_sentence(pages):
+def test_a_store_in_trouble_leaves_a_page_with_a_sentence(pages):
     pages.overview.raises = Unavailable("The store is <away>.")
     status, _, body = overview(pages)
     assert status == 200
