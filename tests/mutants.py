@@ -1,23 +1,29 @@
 """Do the tests notice? Each planted fault below must turn its test red; a test that stays green proves nothing.
 
-Run by `make mutants`. Every mutant lives in a copy of the tree, in a temporary directory. Names may be given to run
-only the mutants of files that contain them: `python tests/mutants.py door protocol`.
+Run by `make mutants`. Two copies of the tree are made in a temporary directory; a fault is planted in one of them, its
+test is run there, and the file is put back. Every test is first run without any fault, and must be green.
+Words may be given to run only the mutants whose file or test contains one: `python tests/mutants.py door test_w4_`.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NamedTuple
 
+from mutants_of_parts import PARTS
+
 ROOT = Path(__file__).parent.parent
-WATCHDOG_S = 300
+WATCHDOG_S = 120
+GREEN_WATCHDOG_S = 1200
 WORKERS = 2
 COPIED = ("src", "tests", "pyproject.toml")
 
@@ -117,72 +123,110 @@ MUTANTS = (
     Mutant("src/leeward/store/events.py", "(received_at {beyond} {{at:Int64}} OR wal_position {beyond} {{position:UInt64}})",
            "received_at {beyond} {{at:Int64}}",
            f"{DAY}::test_w17_pages_never_repeat_or_skip_an_event_while_others_come_in"),
+    # The end, the server's and the client's.
+    Mutant(f"{SERVER}/serve.py", "            timeout_graceful_shutdown=round(settings.shutdown_timeout_s),\n", "",
+           f"{END}::test_i12_a_request_that_never_ends_does_not_keep_the_server[numbers0]"),
+    Mutant("src/leeward/sender/spool.py", "        while self._folder and self._resting_since_s is None:\n", "        while False:\n",
+           "tests/sender/test_process.py::test_c10_however_the_program_ends_its_exit_code_and_its_words_are_its_own[os._exit]"),
+    Mutant("src/leeward/sender/pipeline.py", "    atexit.register(_at_exit)\n", "    pass\n",
+           "tests/sender/test_process.py::test_c12_captures_from_exit_handlers_and_finalisers_are_kept"),
+    *(Mutant(*row) for row in PARTS),
 )  # fmt: skip
 
 
-def plant(mutant: Mutant, tree: Path) -> None:
-    """Copy the tree and put the fault into it."""
+def copy_tree(tree: Path) -> None:
+    """Copy what the tests need, and see that it is the copy that they import."""
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, tree / name)
-    target = tree / mutant.file
-    text = target.read_text()
-    assert text.count(mutant.line) == 1, f"{mutant.file}: stands {text.count(mutant.line)} times: {mutant.line!r}"
-    target.write_text(text.replace(mutant.line, mutant.by))
+    asked = [sys.executable, "-c", "import leeward; print(leeward.__file__)"]
+    answer = subprocess.run(asked, cwd=tree, env=environment(tree), capture_output=True, text=True, check=True)
+    found = Path(answer.stdout.strip())
+    assert found.is_relative_to(tree), f"the tests would import {found}"
 
 
-def run(tree: Path, *tests: str) -> tuple[int | None, str]:
+def environment(tree: Path) -> dict[str, str]:
+    """No bytecode is kept: a file that is put back within a second would be taken for the planted one."""
+    return {**os.environ, "PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def run(tree: Path, *arguments: str, watchdog_s: float = WATCHDOG_S) -> tuple[int | None, str]:
     """Run tests in a tree: pytest's exit code (None: it hung) and what it printed."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
         cwd=tree,
-        env={**os.environ, "PYTHONPATH": str(tree / "src")},
+        env=environment(tree),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        errors="replace",
+        start_new_session=True,
     )
     try:
-        output, _ = process.communicate(timeout=WATCHDOG_S)
+        output, _ = process.communicate(timeout=watchdog_s)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # and the servers that its tests started
         process.communicate()
         return None, ""
     return process.returncode, output
 
 
-def survives(mutant: Mutant) -> str:
-    """Why the mutant lives on; empty when its test found it."""
-    with tempfile.TemporaryDirectory(prefix="leeward-mutant-") as name:
-        try:
-            plant(mutant, Path(name))
-        except AssertionError as error:
-            return str(error)
-        code, output = run(Path(name), "-x", mutant.test)
+def survives(mutant: Mutant, tree: Path) -> str:
+    """Why the mutant survives in this tree; empty when its test found it."""
+    target = tree / mutant.file
+    text = target.read_text()
+    if text.count(mutant.line) != 1:
+        return f"the line stands {text.count(mutant.line)} times in the file"
+    target.write_text(text.replace(mutant.line, mutant.by))
+    try:
+        code, output = run(tree, "-x", mutant.test)
+    finally:
+        target.write_text(text)
     if code in {None, 1}:  # a test that hangs is not green
         return ""
     return "its test stays green" if code == 0 else f"its test cannot run: {output[-600:]}"
 
 
-def main(names: list[str]) -> int:
-    """Run the mutants; the number of those that live on is the exit code."""
-    chosen = [mutant for mutant in MUTANTS if not names or any(name in mutant.file for name in names)]
+def main(words: list[str]) -> int:
+    """Run the mutants; 1 if any survives."""
+    chosen = [one for one in MUTANTS if not words or any(word in one.file or word in one.test for word in words)]
     began_s = time.monotonic()
-    code, output = run(ROOT, *dict.fromkeys(mutant.test for mutant in chosen))
-    if code != 0:
-        print(f"the tests are red before any fault is planted:\n{output[-3000:]}")
-        return 1
-    alive = 0
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for mutant, why in zip(chosen, pool.map(survives, chosen), strict=True):
-            alive += bool(why)
-            print(f"{'LIVES' if why else 'found'}  {mutant.file}: {mutant.line.strip()[:70]}", flush=True)
+    trees: SimpleQueue[Path] = SimpleQueue()
+
+    def tried(mutant: Mutant) -> str:
+        tree = trees.get()
+        try:
+            return survives(mutant, tree)
+        finally:
+            trees.put(tree)
+
+    with tempfile.TemporaryDirectory(prefix="leeward-mutants-") as name, ThreadPoolExecutor(WORKERS) as pool:
+        for number in range(WORKERS):
+            tree = Path(name, str(number)).resolve()
+            tree.mkdir()
+            copy_tree(tree)
+            trees.put(tree)
+        tests = sorted({mutant.test for mutant in chosen})
+        code, output = run(tree, f"-n{WORKERS}", "--dist=worksteal", *tests, watchdog_s=GREEN_WATCHDOG_S)
+        if code != 0:
+            print(f"the tests are not green before any fault is planted:\n{output[-3000:]}")
+            return 1
+        print(f"{len(tests)} tests are green without a fault, {time.monotonic() - began_s:.0f} s", flush=True)
+        survivors = 0
+        for mutant, why in zip(chosen, pool.map(tried, chosen), strict=True):
+            survivors += bool(why)
+            verdict = "SURVIVES" if why else "killed"
+            print(
+                f"{verdict:8}  {mutant.file}: {mutant.line.strip().splitlines()[0][:60]}  {mutant.test.split('::')[1]}",
+                flush=True,
+            )
             if why:
-                print(f"       {mutant.test}: {why}", flush=True)
-    print(f"{len(chosen) - alive} of {len(chosen)} planted faults found in {time.monotonic() - began_s:.0f} s")
-    return min(alive, 100)
+                print(f"          {why}", flush=True)
+    print(f"{len(chosen) - survivors} killed, {survivors} survived, {time.monotonic() - began_s:.0f} s")
+    return 1 if survivors else 0
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from leeward.cli import checks
 from leeward.cli.api import Answer
 from leeward.cli.connection import Target, load_settings
 from leeward.errors import LeewardError
+from server_process import free_port
 
 
 def _states(shown) -> dict[str, str]:
@@ -53,7 +54,9 @@ def test_for_people_it_is_a_line_each_with_the_cure_below(at_server):
     assert f"pid {os.getpid()}" not in shown.out
 
 
-def test_without_a_server_it_fails_and_makes_nothing(terminal):
+def test_without_a_server_it_fails_and_makes_nothing(terminal, monkeypatch):
+    monkeypatch.setenv("LEEWARD_SERVER__PORT", str(free_port()))
+
     shown = terminal("doctor", "--json")
 
     assert shown.code == 1
