@@ -128,8 +128,6 @@ MUTANTS = (
            f"{END}::test_i12_a_request_that_never_ends_does_not_keep_the_server[numbers0]"),
     Mutant("src/leeward/sender/spool.py", "        while self._folder and self._resting_since_s is None:\n", "        while False:\n",
            "tests/sender/test_process.py::test_c10_however_the_program_ends_its_exit_code_and_its_words_are_its_own[os._exit]"),
-    Mutant("src/leeward/sender/pipeline.py", "    atexit.register(_at_exit)\n", "    pass\n",
-           "tests/sender/test_process.py::test_c12_captures_from_exit_handlers_and_finalisers_are_kept"),
     *(Mutant(*row) for row in PARTS),
 )  # fmt: skip
 

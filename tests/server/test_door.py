@@ -213,3 +213,24 @@ def test_a_key_ends_in_eight_letters_that_the_event_alone_decides(project, kind,
 
 def test_key_codes_of_a_hundred_thousand_events_differ():
     assert len({key_code(1, "event", f"e{n}") for n in range(100_000)}) == 100_000
+
+
+def test_long_ids_and_refusals_are_bounded_by_bytes_so_that_a_snapshot_fits_a_checkpoints_note():
+    door = Door()
+    for number in range(120_000):
+        door.admit(1, "event", f"{number:06}" + "\U0001f600" * 122, 5)
+    refusals = [(index, "missing_event_type", "event_type is required") for index in range(999)]
+    for number in range(1_000):
+        door.remember_batch(1, BatchHead(f"b{number}", bytes(16), 5, 1000, 0, ["k"], refusals))
+
+    assert len(door.snapshot()) < 64 << 20
+
+
+def test_w9_two_hundred_thousand_uuids_fit_the_bytes():
+    door = Door()
+    first = f"{0:036}"
+    door.admit(1, "event", first, 5)
+    for number in range(1, 200_000):
+        door.admit(1, "event", f"{number:036}", 6)
+
+    assert door.first_seen(1, "event", first) == 5

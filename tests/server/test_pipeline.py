@@ -508,3 +508,27 @@ def test_refusals_of_a_request_without_a_valid_event_are_counted(on_a_road):
         assert road.counters.refused == {"too_deep": 2}
 
     on_a_road(scenario)
+
+
+def test_w9_a_repeat_whose_first_request_failed_after_all_is_stored_with_the_rest_of_its_own(on_a_road):
+    """To refuse it would refuse a request of which a part is kept, and its events without an id would be doubled."""
+
+    async def scenario(road):
+        road.files.broken = True
+        first = asyncio.create_task(road.take(b'{"event_type":"a","id":"e1"}'))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(road.take(b'[{"event_type":"a","id":"e1"},{"event_type":"b","id":"e2"}]'))
+        await asyncio.sleep(0)
+        road.commit._group_bytes_max = 1  # each in a group of its own: the first fails, the second does not
+        road.commit.run_once()
+        road.files.broken = False
+        for _ in range(5):
+            await road.settled()
+
+        with pytest.raises(Unavailable):
+            await first
+        outcome = await second
+        assert (outcome.accepted, outcome.duplicates) == (2, 1)
+        assert sorted(road.stored_ids()) == ["e1", "e2"]
+
+    on_a_road(scenario)

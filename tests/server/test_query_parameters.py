@@ -210,7 +210,7 @@ def test_a_cursor_names_its_place(received_at, position):
 
     cursor = cursors.make(QUERY, received_at, position)
 
-    assert cursors.read(QUERY, cursor) == (received_at, position)
+    assert cursors.read(QUERY, cursor) == ((received_at, position), QUERY.start_ms)
     assert urllib.parse.unquote_plus(cursor) == cursor
 
 
@@ -218,7 +218,7 @@ def test_a_cursor_serves_any_window_and_page_size_of_its_query():
     cursor = Cursors(SECRET).make(QUERY, 1, 2)
     later = EventQuery(project=5, start_ms=5, end_ms=99, filters={"kind": "span", "name": "a"}, order="desc", limit=3)
 
-    assert Cursors(SECRET).read(later, cursor) == (1, 2)
+    assert Cursors(SECRET).read(later, cursor) == ((1, 2), QUERY.start_ms)
 
 
 @pytest.mark.parametrize(

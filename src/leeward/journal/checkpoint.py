@@ -8,7 +8,6 @@ Limits    Note 64 MiB. A damaged note is given as None; a damaged pointer as no 
           is still in the log is read again.
 """
 
-# Paths are text throughout the journal, as in its file layer:
 from __future__ import annotations
 
 import os

@@ -23,9 +23,6 @@ from leeward.journal.frame import Record
 if TYPE_CHECKING:
     from leeward.clock import Clock
 
-if TYPE_CHECKING:
-    from leeward.clock import Clock
-
 Token = TypeVar("Token")
 GROUP_BYTES_MAX: Final = 1024 * 1024
 
@@ -164,14 +161,19 @@ class GroupCommit(Generic[Token]):
         return group
 
     def _commit(self, group: list[_Submission[Token]]) -> list[tuple[Token, int | None, LeewardError | None]]:
-        records = [record for submission in group for record in submission.records]
-        if not records:
-            return [(submission.token, None, None) for submission in group]
         try:
+            records = [record for submission in group for record in submission.records]
+            if not records:
+                return [(submission.token, None, None) for submission in group]
             sequence = self._log.append(records, urgent=group[0].urgent)
             self._log.sync()
         except LeewardError as error:
             return [(submission.token, None, error) for submission in group]
+        except Exception as error:
+            # Boundary: without it one group's fault ends the thread, and everybody after it waits for ever.
+            _logger.exception("a group of %d could not be committed", len(group))
+            refusal = Unavailable(f"the log could not be written: {type(error).__name__}", code="log")
+            return [(submission.token, None, refusal) for submission in group]
         answers: list[tuple[Token, int | None, LeewardError | None]] = []
         for submission in group:
             answers.append((submission.token, sequence, None))

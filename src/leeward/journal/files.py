@@ -8,7 +8,6 @@ Promises  New files are 0600 and never follow a symbolic link. `write_all` and `
 Limits    One call may be repeated 1,000 times without progress; then it is an I/O error.
 """
 
-# pathlib would cost the client's import more than all of the journal does:
 from __future__ import annotations
 
 import errno

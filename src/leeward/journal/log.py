@@ -15,7 +15,6 @@ Threads   One thread appends and syncs; one other reads and sets checkpoints. `_
 Forks     A child must not use its parent's log and is refused.
 """
 
-# Paths are text throughout the journal, as in its file layer:
 from __future__ import annotations
 
 import errno
@@ -39,9 +38,6 @@ from leeward.journal.statistics import LogStatistics, bytes_after
 if TYPE_CHECKING:
     from leeward.clock import Clock
     from leeward.journal.files import Files, Lock
-
-if TYPE_CHECKING:
-    from leeward.clock import Clock
 
 __all__ = ["Entry", "Log", "LogStatistics", "Record"]
 
@@ -182,11 +178,14 @@ class Log:
             active = self._room_for(size, urgent=urgent)
             first = self._last + 1
             self._write(active, records, first)
+            self._unsynced.extend(records)
+            self._publish(last=self._last + len(records))
         except OSError as error:
             self._file_errors += 1
             raise Unavailable(f"the log in {self._directory} cannot be written: {error}", code="log") from error
-        self._unsynced.extend(records)
-        self._publish(last=self._last + len(records))
+        except Exception:
+            self._abandon()
+            raise
         return first
 
     def sync(self) -> None:
@@ -206,15 +205,18 @@ class Log:
         try:
             if self._active is None or not self._sync_active(self._active):
                 self._write_again()
+            self._sync_seconds_last = self._clock.monotonic_s() - started_s
         except OSError as error:
             self._refuse_unsynced()
             if self.failed is not None:
                 raise self.failed from error
             raise Unavailable(f"the log in {self._directory} cannot be synced: {error}", code="log") from error
+        except Exception:
+            self._abandon()
+            raise
         self._sync_failures = 0
         self._unsynced.clear()
         self._publish(synced=self._last)
-        self._sync_seconds_last = self._clock.monotonic_s() - started_s
 
     def read(self, after: int, *, bytes_max: int = READ_BYTES_MAX, durable_only: bool = True) -> list[Entry]:
         """Give the records after sequence *after*, in order, up to *bytes_max* of payload but at least one.
@@ -328,7 +330,7 @@ class Log:
             segment.write_header(self._files, fd, header)
             self._must_sync(lambda: self._files.fsync(fd))
             self._must_sync(lambda: self._files.fsync_dir(self._directory))
-        except OSError:
+        except Exception:
             segment.discard(self._files, fd, path)
             raise
         fresh = _Active(fd, Segment(path, header, segment.RECORDS_AT), length)
@@ -406,6 +408,12 @@ class Log:
         self._file_errors += 1
         self._unsynced.clear()
         self._publish(last=self._synced)
+
+    def _abandon(self) -> None:
+        """After a fault that nobody foresaw: only what is durable counts, and the next group begins a new segment."""
+        self._refuse_unsynced()
+        if self._active is not None:
+            self._retire(self._active)
 
     def _publish(self, *, last: int | None = None, synced: int | None = None) -> None:
         """Let the reader see how far the log goes now."""

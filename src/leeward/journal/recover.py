@@ -7,7 +7,6 @@ Promises  A damaged, foreign, doubled or renamed file never stops a start: what 
 Limits    Only the last segment is read here; damage in earlier ones is found when they are read.
 """
 
-# Paths are text throughout the journal, as in its file layer:
 from __future__ import annotations
 
 import os

@@ -6,7 +6,6 @@ Promises  The reader gives each undamaged record in the order it came into the f
 Limits    A record that was delivered but not yet acknowledged when its process died is delivered again.
 """
 
-# pathlib would cost the client's import more than all of the journal does:
 from __future__ import annotations
 
 import os

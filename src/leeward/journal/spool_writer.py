@@ -23,7 +23,6 @@ Limits    Record 20 MiB, segments 64 KiB (the first), 256 KiB, 1 MiB, then 2 MiB
           write may still need room later; and nobody may shorten the file of a running process.
 """
 
-# pathlib would cost the client's import more than all of the journal does:
 from __future__ import annotations
 
 import errno

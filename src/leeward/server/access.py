@@ -42,6 +42,7 @@ __all__ = [
     "csrf_token",
     "digest",
     "forbidden",
+    "is_secret",
     "key_in_url",
     "new_key",
     "new_secret",
@@ -65,6 +66,7 @@ ADDRESS_LENGTH_MAX: Final = 64
 
 _ALPHABET: Final = string.ascii_letters + string.digits
 _KEY_PATTERN: Final = re.compile(rb"lw_[A-Za-z0-9]{32}")
+_SECRET_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _KEY_PARAMETERS: Final = frozenset(
     {b"api_key", b"apikey", b"api-key", b"x-api-key", b"access_token", b"auth_token", b"token", b"bearer"}
 )
@@ -99,6 +101,11 @@ def new_key() -> str:
 def new_secret() -> str:
     """Make the secret of a cookie or a one-time link: 256 bits that need no quoting in a header or an address."""
     return secrets.token_urlsafe(32)
+
+
+def is_secret(text: str) -> bool:
+    """Say whether a text has the form of what `new_secret` makes; what has not need not be looked for."""
+    return _SECRET_PATTERN.fullmatch(text) is not None
 
 
 def digest(secret: bytes | str) -> bytes:
@@ -233,7 +240,7 @@ def forbidden(scope: str, needed: str) -> ProtocolError:
 class Failures:
     """How often an address has failed to authenticate: after 20 times within a minute it is told to wait.
 
-    It is asked only once a key was found wrong. So a right key always passes, also from an address where another
+    For keys it is asked only once one was found wrong. So a right key always passes, also from an address where another
     program keeps trying a wrong one; and a guess costs its sender time, while 190 bits are what keeps it from succeeding.
     IPv6 addresses count by their /64, which is what one customer gets.
     """
@@ -251,20 +258,31 @@ class Failures:
 
     def failed(self, address: str) -> None:
         """Count one failure; raise RateLimited when the address has had its share for this minute."""
-        now_s = self._clock.monotonic_s()
         who = _network(address)
+        started_s, count = self._this_minute(who)
+        if who not in self._seen and len(self._seen) >= self.addresses_max:
+            del self._seen[next(iter(self._seen))]
+        self._seen[who] = (started_s, count + 1)
+
+    def check(self, address: str) -> None:
+        """Raise RateLimited when the address has had its share for this minute; count nothing.
+
+        For a guess that costs more than memory to judge: asked before it is.
+        """
+        self._this_minute(_network(address))
+
+    def _this_minute(self, who: str) -> tuple[float, int]:
+        now_s = self._clock.monotonic_s()
         started_s, count = self._seen.get(who, (now_s, 0))
         if now_s - started_s >= FAILURES_WINDOW_S:
             del self._seen[who]
-            started_s, count = now_s, 0
+            return now_s, 0
         if count >= self.failures_max:
             raise RateLimited(
                 "Too many requests with a wrong key came from this address.",
                 retry_after_s=started_s + FAILURES_WINDOW_S - now_s,
             )
-        if who not in self._seen and len(self._seen) >= self.addresses_max:
-            del self._seen[next(iter(self._seen))]
-        self._seen[who] = (started_s, count + 1)
+        return started_s, count
 
 
 def _network(address: str) -> str:

@@ -55,7 +55,8 @@ __all__ = ["Application"]
 
 DAY_MS: Final = 86_400_000
 LEARN_BYTES: Final = 8 << 20
-WRITER_STOP_S: Final = 5.0
+WRITER_STOP_SHARE: Final = 0.2  # of `shutdown_timeout_s`; half of it is the running requests'
+COMMIT_STOP_SHARE: Final = 0.1
 DISK_BYTES_LOW: Final = 1 << 30
 LAG_BYTES_HIGH: Final = 256 << 20
 
@@ -126,7 +127,7 @@ class Application:
         self.commit = GroupCommit(self.log, on_group=self.pipeline.settle)
         self.pipeline.attach(self.commit)
         self.commit.start()
-        self._running.append(self.commit.close)
+        self._running.append(self._stop_commit)
         self._start_writer(seals)
         started = await control_started
         self.first_start = started.first_keys is not None
@@ -188,8 +189,8 @@ class Application:
         self.writer.start()
         self._running.append(self._stop_writer)
 
-    def _seal_now(self) -> None:
-        self.writer.seal_now()
+    def _seal_now(self, sequence: int) -> None:
+        self.writer.seal_now(sequence)
 
     async def _door_snapshot(self) -> bytes | None:
         epoch = self.door.epoch
@@ -296,8 +297,11 @@ class Application:
         while self._running:
             await asyncio.to_thread(self._running.pop())
 
+    def _stop_commit(self) -> None:
+        self.commit.close(self.settings.server.shutdown_timeout_s * COMMIT_STOP_SHARE)
+
     def _stop_writer(self) -> None:
-        if not self.writer.stop(WRITER_STOP_S):
+        if not self.writer.stop(self.settings.server.shutdown_timeout_s * WRITER_STOP_SHARE):
             self.report("writer_left", {"reason": "the store did not answer; its events wait in the log"})
 
     def unstored_bytes(self) -> int:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from leeward.errors import ProtocolError
+from leeward.errors import ProtocolError, Unavailable
 from leeward.server.http import Request, Response, json_response
 from leeward.server.routes import BatchStatus, RefusedEvent
+from leeward.store.clickhouse import StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +85,12 @@ class Batches:
                     updated_at=known.received_at,
                 )
             )
-        row: dict[str, Any] | None = await self._run(self._store.batch, project, batch_id)
+        try:
+            row: dict[str, Any] | None = await self._run(self._store.batch, project, batch_id)
+        except StoreUnavailable:
+            raise Unavailable(
+                "The store does not answer just now. Ask again", code="store_behind", retry_after_s=2
+            ) from None
         if row is None:
             raise _not_found()
         stored = msgspec.json.decode(row["answer"], type=_Stored)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from leeward.errors import ConfigError, ProtocolError, RetryableError
+from leeward.errors import ConfigError, LeewardError, ProtocolError, RetryableError
 from leeward.server.access import Identity, allows, forbidden, session_cookie
 from leeward.server.http import ClientGone, Request, Response, error_response, failure_response
 from leeward.server.routes import Route
@@ -95,15 +95,14 @@ class Dispatch:
         await self._send(request, response, send)
 
     async def _answer(self, request: Request) -> Response:
-        page = False
+        route = None
         try:
             route, handler = self._find(request)
-            page = route.page
             self._admit(request, route)
             return await handler(request)
         except ProtocolError as error:
-            self._counters.refused[error.code] += 1
-            if page and error.status == 401:
+            self._count_refused(route, error)
+            if route is not None and route.page and error.status == 401:
                 return Response(303, b"", [(b"location", b"/login")])
             return error_response(error)
         except ClientGone:
@@ -111,10 +110,14 @@ class Dispatch:
         except Exception as error:  # the one boundary: a handler's own failure must not end the connection unanswered
             # What the store says names files and addresses of this machine: for the log, as all that is not for callers.
             if isinstance(error, RetryableError) and not isinstance(error, StoreUnavailable):
-                self._counters.refused[error.code] += 1
+                self._count_refused(route, error)
                 return error_response(error)
             self._log_failure(request, error)
             return failure_response()
+
+    def _count_refused(self, route: Route | None, error: LeewardError) -> None:
+        if route is not None and route.scope == "write":  # only these bring events
+            self._counters.refused[error.code] += 1
 
     def _find(self, request: Request) -> tuple[Route, Handler]:
         path = request.path

@@ -1,7 +1,8 @@
 """The door's memory: which ids and batches were accepted lately, and when.
 
-Limits    At least the last 200,000 accepted ids (configurable), and apart from them the batches that hold the last
-          100,000 keys; at most four times as much.
+Limits    At least the last 200,000 accepted ids (configurable), and apart from them the batches that hold as many keys;
+          or, of longer ones, 16 MiB of ids and 10 MiB of batches. At most twice as much, so that a snapshot stays below
+          the 64 MiB of a checkpoint's note.
 Promises  Exact: an id in it was accepted; two requests with the same id never both find it new. Entries are made
           before the log's fsync and taken back if that fails, so every answer, a repeat's too, waits for the log.
           A snapshot is only worth keeping once the log is synced up to where it was taken and nothing was taken
@@ -23,6 +24,11 @@ from leeward.server.record import KIND_OF_CODE, BatchHead, Head
 
 __all__ = ["Door", "DoorStatistics", "event_key", "key_code"]
 
+IDS_BYTES_MAX: Final = 16 << 20
+BATCHES_BYTES_MAX: Final = 10 << 20
+_ID_BYTES: Final = 12  # an id's time and framing in a snapshot
+_KEY_BYTES: Final = 40
+_BATCH_BYTES: Final = 200
 _LETTERS: Final = bytes.maketrans(b"+/", b"Aa")
 
 
@@ -46,10 +52,11 @@ class DoorStatistics(msgspec.Struct, frozen=True):
 
 
 class _Ids(msgspec.Struct):
-    """A generation of ids: (project, kind) → id → first acceptance."""
+    """A generation of ids: (project, kind) → id → first acceptance. `size` is in bytes of a snapshot, at most."""
 
     lanes: dict[tuple[int, str], dict[str, int]] = {}
     count: int = 0
+    size: int = 0
 
 
 class _Batches(msgspec.Struct):
@@ -57,6 +64,7 @@ class _Batches(msgspec.Struct):
 
     by_id: dict[tuple[int, str], BatchHead] = {}
     weight: int = 0
+    size: int = 0
 
 
 class _Saved(msgspec.Struct, array_like=True):
@@ -104,7 +112,8 @@ class Door:
             return seen
         ids[event_id] = received_at
         young.count += 1
-        if young.count >= self._ids_max:
+        young.size += _size_of_id(event_id)
+        if young.count >= self._ids_max or young.size >= IDS_BYTES_MAX:
             self._old, self._young = young, _Ids()
         return None
 
@@ -115,6 +124,7 @@ class Door:
             for generation in (self._young, self._old):
                 if generation.lanes.get((project, kind), {}).pop(event_id, None) is not None:
                     generation.count -= 1
+                    generation.size -= _size_of_id(event_id)
 
     def batch(self, project: int, batch_id: str) -> BatchHead | None:
         """The batch of that id, if it was accepted lately."""
@@ -127,7 +137,8 @@ class Door:
         young = self._young_batches
         young.by_id[project, batch.batch_id] = batch
         young.weight += _weight(batch)
-        if young.weight >= self._ids_max:
+        young.size += _size_of_batch(batch)
+        if young.weight >= self._ids_max or young.size >= BATCHES_BYTES_MAX:
             self._old_batches, self._young_batches = young, _Batches()
 
     def forget_batch(self, project: int, batch_id: str) -> None:
@@ -136,6 +147,7 @@ class Door:
             batch = generation.by_id.pop((project, batch_id), None)
             if batch is not None:
                 generation.weight -= _weight(batch)
+                generation.size -= _size_of_batch(batch)
 
     def learn(self, head: Head) -> None:
         """Enter what a record of the log says was accepted: after a restart, oldest record first."""
@@ -163,13 +175,18 @@ class Door:
         except msgspec.MsgspecError:
             return False
         self._old, self._young = (
-            _Ids({(project, kind): ids for project, kind, ids in lanes}, sum(len(ids) for _, _, ids in lanes))
+            _Ids(
+                {(project, kind): ids for project, kind, ids in lanes},
+                sum(len(ids) for _, _, ids in lanes),
+                sum(_size_of_id(event_id) for _, _, ids in lanes for event_id in ids),
+            )
             for lanes in found.ids
         )
         self._old_batches, self._young_batches = (
             _Batches(
                 {(project, batch.batch_id): batch for project, batch in batches},
                 sum(_weight(batch) for _, batch in batches),
+                sum(_size_of_batch(batch) for _, batch in batches),
             )
             for batches in found.batches
         )
@@ -186,3 +203,12 @@ class Door:
 
 def _weight(batch: BatchHead) -> int:
     return 1 + len(batch.keys)
+
+
+def _size_of_id(event_id: str) -> int:
+    return _ID_BYTES + (len(event_id) if event_id.isascii() else 4 * len(event_id))
+
+
+def _size_of_batch(batch: BatchHead) -> int:
+    refused = sum(len(code) + 4 * len(error) + _ID_BYTES for _, code, error in batch.refusals)
+    return _BATCH_BYTES + len(batch.batch_id) + _KEY_BYTES * len(batch.keys) + refused

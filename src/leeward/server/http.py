@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import urllib.parse
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
 from leeward.errors import LeewardError, ProtocolError, RateLimited, RetryableError, Unavailable
 from leeward.server.unpack import unpack
+
+if TYPE_CHECKING:
+    from leeward.server.access import Identity
 
 __all__ = [
     "BodyLimits",
@@ -34,8 +37,10 @@ Headers = list[tuple[bytes, bytes]]
 _JSON: Final = (b"content-type", b"application/json")
 _ENCODE: Final = msgspec.json.Encoder().encode
 
-# Above this a body is unpacked and decoded in a thread, so that the event loop keeps answering.
+# Above this a body is decoded in a thread, so that the event loop keeps answering.
 LOOP_BYTES_MAX: Final = 256 * 1024
+# Above this a packed body is unpacked in a thread: by the ratio's limit it may become 200 times as large.
+LOOP_PACKED_BYTES_MAX: Final = 16 * 1024
 
 
 class BodyLimits(msgspec.Struct, frozen=True):
@@ -94,13 +99,6 @@ class ErrorBody(msgspec.Struct, omit_defaults=True):
     details: list[str] = []
 
 
-class KeyIdentity(Protocol):
-    """Who asks, as the access check found out."""
-
-    project: int
-    scope: str
-
-
 class Request:
     """One request, as its handler sees it."""
 
@@ -114,7 +112,7 @@ class Request:
         self.path: str = scope["path"]
         self.path_parameter = ""  # what stood in the place of `{id}`
         self.query_string: bytes = scope["query_string"]
-        self.identity: Any = None
+        self.identity: Identity | None = None  # who asks, as the access check found out; nobody on public routes
 
     @property
     def headers(self) -> Headers:
@@ -131,9 +129,9 @@ class Request:
 
     @property
     def project(self) -> int:
-        """The number of the key's project."""
-        identity: KeyIdentity = self.identity
-        return identity.project
+        """The number of the key's project. Not for public routes."""
+        assert self.identity is not None
+        return self.identity.project
 
     @property
     def client_address(self) -> str:
@@ -225,7 +223,7 @@ async def read_body(request: Request, limits: BodyLimits, lease: Lease) -> bytes
         if len(packed) > limits.unpacked_bytes_max:
             raise too_large(limits.unpacked_bytes_max)
         return packed
-    if len(packed) > LOOP_BYTES_MAX:
+    if len(packed) > LOOP_PACKED_BYTES_MAX:
         body = await asyncio.to_thread(unpack, packed, encoding, limits.unpacked_bytes_max)
     else:
         body = unpack(packed, encoding, limits.unpacked_bytes_max)

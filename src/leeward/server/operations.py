@@ -1,9 +1,12 @@
-"""`/livez`, `/readyz`, `/health` and `/metrics`: how the process and its parts are. Health never waits for the store."""
+"""`/livez`, `/readyz`, `/health` and `/metrics`: how the process and its parts are. Health never waits for the store.
+
+Promises  Whoever asks without a key is told fixed sentences and figures: no path, address or text of an error.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import msgspec
 
@@ -15,18 +18,49 @@ if TYPE_CHECKING:
 
     from leeward.server.counters import Counters
 
-__all__ = ["Operations", "PartState", "worst_state"]
+__all__ = ["Operations", "PartState", "public", "worst_state"]
 
 State = Literal["healthy", "degraded", "unhealthy"]
 _RANK: tuple[State, ...] = ("healthy", "degraded", "unhealthy")
 
 
+Detail = Literal[
+    "",
+    "the log cannot be written: new events get 503",
+    "the log is full: new events get 503 until the store catches up",
+    "the log did not take the last events: they got 503",
+    "damaged records were set aside",
+    "the store is not ready: events wait in the log",
+    "events cannot be loaded into the store just now: they wait in the log",
+    "the store refuses some events: see /api/dead-letters",
+    "the store is behind: events wait in the log",
+    "less than 1 GiB of disk is free",
+]
+_DETAILS: Final = frozenset(get_args(Detail))
+
+
 class PartState(msgspec.Struct, frozen=True):
-    """One part: its state, a sentence when it is not healthy, and its figures."""
+    """One part: its state, a sentence when it is not healthy, and its figures.
+
+    `detail` is for everybody, so it is one of a few; `cause` says what was found, in any words and with places, and is
+    for those who signed in.
+    """
 
     state: State
-    detail: str = ""
+    detail: Detail = ""
     figures: dict[str, float] = {}
+    cause: str = ""
+
+
+def public(parts: Mapping[str, PartState]) -> dict[str, dict[str, Any]]:
+    """What everybody may know of the parts: state, fixed sentence, figures."""
+    shown: dict[str, dict[str, Any]] = {}
+    for name, part in parts.items():
+        shown[name] = {"status": part.state}
+        if part.detail:
+            shown[name]["detail"] = part.detail if part.detail in _DETAILS else "see the server's log"
+        shown[name].update(part.figures)
+    return shown
 
 
 def worst_state(parts: Mapping[str, PartState]) -> State:
@@ -57,13 +91,7 @@ class Operations:
         """Every part."""
         parts = self._parts()
         worst = worst_state(parts)
-        shown: dict[str, dict[str, Any]] = {}
-        for name, part in parts.items():
-            shown[name] = {"status": part.state}
-            if part.detail:
-                shown[name]["detail"] = part.detail
-            shown[name].update(part.figures)
-        return json_response(Health(worst, shown), 503 if worst == "unhealthy" else 200)
+        return json_response(Health(worst, public(parts)), 503 if worst == "unhealthy" else 200)
 
     async def metrics(self, request: Request) -> Response:  # noqa: ARG002 - see livez
         """Counters and gauges in Prometheus's text format."""
@@ -95,7 +123,7 @@ class _Collector:
             "Repeated events that were not stored again.",
             value=counters.duplicates_at_door + counters.duplicates_at_load,
         )
-        refused = CounterMetricFamily("leeward_events_refused", "Events and requests refused.", labels=["reason"])
+        refused = CounterMetricFamily("leeward_events_refused", "Events refused, and whole requests that brought some.", labels=["reason"])
         for reason, count in sorted(counters.refused.items()):
             refused.add_metric([reason], count)
         yield refused

@@ -81,7 +81,7 @@ class LiveOverview:
         return OverviewState(
             health=worst_state(parts),
             store=store.reason or store.state,
-            troubles=tuple(f"{name}: {part.detail}" for name, part in parts.items() if part.detail),
+            troubles=tuple(f"{name}: {part.cause or part.detail}" for name, part in parts.items() if part.detail),
             unstored_bytes=self._unstored_bytes(),
             lag_s=max(0, self._clock.wall_ms() - waiting_since_ms) / 1000 if waiting_since_ms else 0.0,
             sync_ms=self._pipeline.synced_ms,

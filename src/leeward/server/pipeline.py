@@ -39,7 +39,7 @@ class AdmissionLimits(msgspec.Struct, frozen=True):
 
     log_bytes_max: int = 2 << 30
     waiting_bytes_max: int = 64 << 20
-    commit_wait_s_max: float = 5.0
+    commit_wait_s_max: float = 2.0
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -71,7 +71,7 @@ class _Admission(msgspec.Struct):
     ids: list[str] = []
     rows: list[bytes] = []
     entered: list[tuple[str, str]] = []  # (kind, id) of each row
-    repeated: list[tuple[str, str]] = []
+    repeated: list[tuple[str, str, bytes]] = []  # (kind, id, row) of what the door knew
     batch: BatchHead | None = None
     records: int = 0
     size: int = 0  # payload bytes of the records
@@ -144,7 +144,7 @@ class Pipeline:
             Unavailable: the log could not take them; nothing is kept.
         """
         admission, outcome = self._admit(prepared, project, received_at, with_keys=with_keys)
-        await self._append(admission)
+        await self._append_with_repeats(admission)
         self._count(outcome)
         return outcome
 
@@ -168,7 +168,7 @@ class Pipeline:
         )
         admission.batch = batch
         self._door.remember_batch(project, batch)
-        await self._append(admission)
+        await self._append_with_repeats(admission)
         self._count(outcome)
         return batch
 
@@ -177,7 +177,7 @@ class Pipeline:
 
         Raises:
             ProtocolError: 409 `batch_conflict`: that id was accepted with other events.
-            Unavailable: the batch was known but could not be stored after all.
+            Unavailable: the log cannot be written.
         """
         batch = self._door.batch(project, batch_id)
         if batch is None:
@@ -188,7 +188,7 @@ class Pipeline:
             )
         await self._append(_Admission(project, 0))
         if self._door.batch(project, batch_id) is None:
-            raise _taken_back()
+            return None  # its record failed after all: it is new
         self._counters.duplicates_at_door += len(batch.keys)
         return batch
 
@@ -278,13 +278,9 @@ class Pipeline:
             kind, event_id = event.kind, event.id
             seen = admit(project, kind, event_id, received_at)
             if seen is None:
-                letter = CODE_OF_KIND[kind]
-                admission.letters.append(letter.upper() if prepared.made_here[index] else letter)
-                admission.ids.append(event_id)
-                admission.rows.append(prepared.rows[index])
-                admission.entered.append((kind, event_id))
+                _enter(admission, kind, event_id, prepared.rows[index], made_here=prepared.made_here[index])
             else:
-                admission.repeated.append((kind, event_id))
+                admission.repeated.append((kind, event_id, prepared.rows[index]))
             ids.append(event_id)
             if with_keys:
                 keys.append(event_key(seen or received_at, key_code(project, kind, event_id)))
@@ -304,13 +300,36 @@ class Pipeline:
             self._take_back(admission)
             raise _not_kept(error) from None
         await admission.done
-        for kind, event_id in admission.repeated:
-            if self._door.first_seen(admission.project, kind, event_id) is None:
-                raise _taken_back()
+
+    async def _append_with_repeats(self, admission: _Admission) -> None:
+        """Append, and see to it that what was known from an earlier request is on stable storage as well.
+
+        That request's record may have failed meanwhile. Then its events are ours to append: to refuse them now would
+        refuse a request of which a part is kept.
+        """
+        await self._append(admission)
+        while missing := [
+            repeat
+            for repeat in admission.repeated
+            if self._door.first_seen(admission.project, repeat[0], repeat[1]) is None
+        ]:
+            again = _Admission(admission.project, admission.received_at)
+            for kind, event_id, line in missing:
+                if self._door.admit(admission.project, kind, event_id, admission.received_at) is None:
+                    _enter(again, kind, event_id, line, made_here=False)
+            await self._append(again)
 
     def _count(self, outcome: Outcome) -> None:
         self._counters.duplicates_at_door += outcome.duplicates
         self.count_refused(outcome.refusals)
+
+
+def _enter(admission: _Admission, kind: str, event_id: str, line: bytes, *, made_here: bool) -> None:
+    letter = CODE_OF_KIND[kind]
+    admission.letters.append(letter.upper() if made_here else letter)
+    admission.ids.append(event_id)
+    admission.rows.append(line)
+    admission.entered.append((kind, event_id))
 
 
 def _not_kept(cause: LeewardError) -> Unavailable:
@@ -318,10 +337,6 @@ def _not_kept(cause: LeewardError) -> Unavailable:
     refusal = Unavailable("The log cannot be written just now; nothing of this request was kept", retry_after_s=1)
     refusal.__cause__ = cause
     return refusal
-
-
-def _taken_back() -> Unavailable:
-    return Unavailable("An earlier request with the same events could not be stored", retry_after_s=1)
 
 
 def _records(admission: _Admission) -> list[Record]:

@@ -1,10 +1,12 @@
 """uvicorn's HTTP/1.1 protocol over llhttp, with the limits that it does not have itself.
 
-Limits    A head of at most 64 KiB, and all of it within `head_timeout_s` of the connection or of its first byte; at
-          most `connections_max` connections, beyond which a new one gets 503 and is closed.
+Limits    A head of at most 64 KiB, and all of it within `head_timeout_s` of the connection or of its first byte; the
+          rest of a body whose answer was given early within `body_timeout_s` of that answer; at most `connections_max`
+          connections, beyond which a new one gets 503 and is closed.
 Promises  Whatever cannot be parsed, or could be read in two ways (two hosts, a transfer coding but `chunked`), gets one
           refusal and the connection is closed. Nothing is parsed after that. A refusal is never sent in the place of
-          an earlier request's answer. Fields behind a body are not headers.
+          an earlier request's answer. Fields behind a body are not headers. While a connection owes us bytes and we
+          owe it no answer, a timer runs that ends it.
 """
 
 from __future__ import annotations
@@ -63,6 +65,7 @@ class LimitedProtocol(HttpToolsProtocol):
     """One connection."""
 
     head_timeout_s = 10.0
+    body_timeout_s = 10.0  # of a body that nobody reads any more; one that is read has its reader's time-out
     connections_max = 4096
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -70,6 +73,8 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._body_timer: asyncio.TimerHandle | None = None
+        self._in_message = False
         self._in_head = False
         self._fields_bytes = 0
         if len(self.connections) > self.connections_max:
@@ -86,12 +91,15 @@ class LimitedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
                 self._refuse(_HEAD_TOO_LARGE, b"the head is too large")
+        elif self._is_untimed():
+            # These bytes ended uvicorn's idle timer, but began no head: line ends between requests, or a body's last.
+            self._await_head()
 
     def on_message_begin(self) -> None:
         """A head begins."""
         if self._head_timer is None:
             self._await_head()
-        self._in_head = True
+        self._in_message = self._in_head = True
         self._fields_bytes = 0
         super().on_message_begin()
 
@@ -115,13 +123,26 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.scope["method"] != "HEAD":
             self.cycle.transport = _HeadWithBody(self.transport)  # type: ignore[assignment]  # what a cycle uses of it
 
+    def on_message_complete(self) -> None:
+        """All of the request is there."""
+        self._in_message = False
+        self._body_done()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer is sent; what is left of its request's body has its time from now."""
+        super().on_response_complete()
+        if self._in_message and self.cycle.response_complete and not self.transport.is_closing():
+            self._body_timer = self.loop.call_later(self.body_timeout_s, self.transport.close)
+
     def send_400_response(self, msg: str) -> None:
         """The parser gave up."""
         self._refuse(_BAD_REQUEST, msg.encode())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
+        """Forget the timers."""
         self._head_done()
+        self._body_done()
         super().connection_lost(exc)
 
     def _count(self, size: int) -> None:
@@ -154,6 +175,21 @@ class LimitedProtocol(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
+    def _body_done(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+
+    def _is_untimed(self) -> bool:
+        """Whether the next byte is the client's to send, and nothing would end the wait for it."""
+        return (
+            self.cycle.response_complete
+            and not self.pipeline
+            and self._body_timer is None
+            and self.timeout_keep_alive_task is None
+            and not self.transport.is_closing()
+        )
+
     def _head_late(self) -> None:
         self._head_timer = None
         if self._head_bytes:
@@ -179,6 +215,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
 
 
-def limited_protocol(*, head_timeout_s: float, connections_max: int) -> type[Any]:
+def limited_protocol(*, head_timeout_s: float, connections_max: int, body_timeout_s: float = 10.0) -> type[Any]:
     """The protocol with these limits, as uvicorn wants it."""
-    return type("Protocol", (LimitedProtocol,), {"head_timeout_s": head_timeout_s, "connections_max": connections_max})
+    limits = {"head_timeout_s": head_timeout_s, "body_timeout_s": body_timeout_s, "connections_max": connections_max}
+    return type("Protocol", (LimitedProtocol,), limits)

@@ -45,7 +45,7 @@ _COLUMN_OF_FILTER: Final = {
 }
 _VALUES: Final = {"kind": KINDS, "level": LEVELS}
 _PARAMETERS: Final = frozenset(name for name, _ in QUERY_PARAMETERS)
-_PLACE: Final = struct.Struct("<qQ")
+_PLACE: Final = struct.Struct("<qQq")
 _MAC_BYTES: Final = 12
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MILLISECOND: Final = datetime.timedelta(milliseconds=1)
@@ -64,18 +64,22 @@ class ReadBarrier(Protocol):
 
 
 class Cursors:
-    """Signed places in a result: (received_at, row position), bound to the project, order and filters of the query."""
+    """Signed places in a result, bound to the project, order and filters of the query.
+
+    A place is (received_at, row position), and where the query's window began: "the last 24 hours" of the first page
+    are those of all its pages, or rows would slip out at the far end while somebody reads.
+    """
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
     def make(self, query: EventQuery, received_at: int, position: int) -> str:
         """The cursor behind that row."""
-        place = _PLACE.pack(received_at, position)
+        place = _PLACE.pack(received_at, position, query.start_ms)
         return base64.urlsafe_b64encode(place + self._mac(query, place)).decode()
 
-    def read(self, query: EventQuery, cursor: str) -> tuple[int, int]:
-        """The place that the cursor names.
+    def read(self, query: EventQuery, cursor: str) -> tuple[tuple[int, int], int]:
+        """The place that the cursor names, and where the window began.
 
         Raises:
             ProtocolError: 400 `invalid_query`: not made here, or for another query.
@@ -87,8 +91,8 @@ class Cursors:
         place, mac = raw[: _PLACE.size], raw[_PLACE.size :]
         if len(place) != _PLACE.size or not hmac.compare_digest(mac, self._mac(query, place)):
             raise ProtocolError("cursor: is not one that this query gave", code="invalid_query")
-        received_at, position = _PLACE.unpack(place)
-        return received_at, position
+        received_at, position, start_ms = _PLACE.unpack(place)
+        return (received_at, position), start_ms
 
     def _mac(self, query: EventQuery, place: bytes) -> bytes:
         bound = msgspec.json.encode((query.project, query.order, sorted(query.filters.items())))
@@ -167,7 +171,9 @@ class Query:
             after=None,
         )
         if "cursor" in parameters:
-            query = msgspec.structs.replace(query, after=self._cursors.read(query, parameters["cursor"]))
+            after, began_ms = self._cursors.read(query, parameters["cursor"])
+            start_ms = query.start_ms if "start" in parameters else max(began_ms, now_ms - self._retention_ms)
+            query = msgspec.structs.replace(query, after=after, start_ms=start_ms)
         return query
 
 

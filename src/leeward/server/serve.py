@@ -72,48 +72,53 @@ async def serve(application: Application, listener: socket.socket, on_ready: Cal
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).addHandler(logging.NullHandler())
         logging.getLogger(name).propagate = False
-    try:
-        await application.start()
-        settings = application.settings.server
-        config = uvicorn.Config(
-            application,
-            http=limited_protocol(head_timeout_s=settings.head_timeout_s, connections_max=settings.connections_max),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=round(settings.idle_timeout_s),
-            timeout_graceful_shutdown=round(settings.shutdown_timeout_s),
-        )
-        gc.collect()
-        gc.freeze()  # what was built at start stays: the collector need not look at it again
-        gc.set_threshold(GC_THRESHOLD)
-        server = _Server(config, on_ready, application.stopping)
-        await server.serve(sockets=[listener])
-    finally:
-        await application.stop()
-        listener.close()
+    stop = _Stop(application.stopping)
+    with stop.on_signals():
+        try:
+            await application.start()
+            gc.collect()
+            gc.freeze()  # what was built at start stays: the collector need not look at it again
+            gc.set_threshold(GC_THRESHOLD)
+            if not stop.asked:
+                stop.server = _Server(_config(application), on_ready)
+                await stop.server.serve(sockets=[listener])
+        finally:
+            await application.stop()
+            listener.close()
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server with our signals: it does not raise them again when it is done."""
+def _config(application: Application) -> uvicorn.Config:
+    settings = application.settings.server
+    return uvicorn.Config(
+        application,
+        http=limited_protocol(head_timeout_s=settings.head_timeout_s, connections_max=settings.connections_max),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=max(1, round(settings.idle_timeout_s)),
+        # Half of the time is the requests', the rest the parts': all together end within `shutdown_timeout_s`.
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_s / 2)),
+    )
 
-    def __init__(
-        self, config: uvicorn.Config, on_ready: Callable[[], Awaitable[None]], on_stop: Callable[[], None]
-    ) -> None:
-        super().__init__(config)
-        self._on_ready = on_ready
+
+class _Stop:
+    """What a signal does, from before the first part starts until the last has stopped.
+
+    The first asks for an orderly stop, a second one does not wait for running requests any more. Neither ends the
+    process by itself, so the exit code is 0 and every part is stopped.
+    """
+
+    def __init__(self, on_stop: Callable[[], None]) -> None:
+        self.asked = 0
+        self.server: uvicorn.Server | None = None
         self._on_stop = on_stop
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        await self._on_ready()
-
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def on_signals(self) -> Iterator[None]:
         before = {number: signal.signal(number, self._signalled) for number in _STOP_SIGNALS}
         try:
             yield
@@ -122,10 +127,27 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler's signature
-        if self.should_exit:
-            self.force_exit = True
-        self.should_exit = True
+        self.asked += 1
         self._on_stop()
+        if self.server is not None:
+            self.server.should_exit = True
+            self.server.force_exit = self.asked > 1
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server without signals of its own."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        await self._on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 def loop_factory() -> Callable[[], Any] | None:

@@ -1,4 +1,8 @@
-"""Content-Encoding undone, within limits that hold while unpacking: a bomb costs its limit, never its size."""
+"""Content-Encoding undone, within limits that hold while unpacking: a bomb costs its limit, never its size.
+
+Limits    The result has at most `bytes_max` bytes, and beyond 1 MiB at most 200 for each byte that came: a small request
+          cannot make the server hold a large one.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,13 @@ __all__ = ["unpack"]
 
 GZIP_MEMBERS_MAX: Final = 64
 ZSTD_WINDOW_LOG_MAX: Final = 23  # 8 MiB, which RFC 9659 allows a sender of this encoding; held beside the result
+RATIO_MAX: Final = 200  # ten times what events of one kind pack to
+RATIO_FREE_BYTES: Final = 1 << 20  # up to here any ratio is taken
 _STEP: Final = 1 << 20
+
+
+class _Overflow(Exception):
+    """The limit is reached, and the body goes on."""
 
 
 def unpack(packed: bytes, encoding: bytes, bytes_max: int) -> bytes:
@@ -33,12 +43,16 @@ def unpack(packed: bytes, encoding: bytes, bytes_max: int) -> bytes:
     unpacker = _UNPACKERS.get(encoding.strip().lower())
     if unpacker is None:
         raise ProtocolError("Content-Encoding must be gzip, deflate or zstd", code="unsupported_encoding", status=415)
-    return unpacker(packed, bytes_max)
+    room = min(bytes_max, max(RATIO_FREE_BYTES, RATIO_MAX * len(packed)))
+    try:
+        return unpacker(packed, room)
+    except _Overflow:
+        raise _too_large(bytes_max, room, len(packed)) from None
 
 
 def _identity(packed: bytes, bytes_max: int) -> bytes:
     if len(packed) > bytes_max:
-        raise _too_large(bytes_max)
+        raise _Overflow
     return packed
 
 
@@ -47,7 +61,7 @@ def _gzip(packed: bytes, bytes_max: int) -> bytes:
     room = bytes_max
     for _ in range(GZIP_MEMBERS_MAX):
         member = zlib.decompressobj(wbits=31)
-        parts.append(_inflate(member, packed, room, bytes_max, "gzip"))
+        parts.append(_inflate(member, packed, room, "gzip"))
         room -= len(parts[-1])
         packed = member.unused_data
         if not packed:
@@ -59,19 +73,19 @@ def _deflate(packed: bytes, bytes_max: int) -> bytes:
     # RFC 9110 means zlib's wrapping; some senders leave it out. The first byte of the wrapping tells.
     wrapped = len(packed) > 1 and packed[0] & 0x0F == 8 and int.from_bytes(packed[:2], "big") % 31 == 0
     stream = zlib.decompressobj(wbits=15 if wrapped else -15)
-    unpacked = _inflate(stream, packed, bytes_max, bytes_max, "deflate")
+    unpacked = _inflate(stream, packed, bytes_max, "deflate")
     if stream.unused_data:
         raise _broken("deflate", "bytes follow its end")
     return unpacked
 
 
-def _inflate(stream: Any, packed: bytes, room: int, bytes_max: int, name: str) -> bytes:
+def _inflate(stream: Any, packed: bytes, room: int, name: str) -> bytes:
     try:
         unpacked: bytes = stream.decompress(packed, room + 1)
     except zlib.error as error:
         raise _broken(name, str(error)) from None
     if len(unpacked) > room:
-        raise _too_large(bytes_max)
+        raise _Overflow
     if not stream.eof:
         raise _broken(name, "it is cut")
     return unpacked
@@ -94,7 +108,7 @@ def _zstd(packed: bytes, bytes_max: int) -> bytes:
             raise _broken("zstd", str(error)) from None
         room -= len(parts[-1])
         if room < 0:
-            raise _too_large(bytes_max)
+            raise _Overflow
     if stream.unused_data or given < len(packed):
         raise _broken("zstd", "bytes follow its end")
     del stream  # and its window, before the parts are doubled
@@ -109,10 +123,15 @@ def _zstd_module() -> Any:
     return zstd
 
 
-def _too_large(bytes_max: int) -> ProtocolError:
-    return ProtocolError(
-        f"The body is larger than {bytes_max} bytes when unpacked", code="payload_too_large", status=413
-    )
+def _too_large(bytes_max: int, room: int, packed_bytes: int) -> ProtocolError:
+    if room == bytes_max:
+        said = f"The body is larger than {bytes_max} bytes when unpacked"
+    else:
+        said = (
+            f"The body is larger than {room} bytes when unpacked, the most that {packed_bytes} packed bytes may become "
+            f"({RATIO_MAX} times as many, or {RATIO_FREE_BYTES}); send it in smaller parts"
+        )
+    return ProtocolError(said, code="payload_too_large", status=413)
 
 
 def _broken(name: str, why: str) -> ProtocolError:

@@ -18,7 +18,7 @@ class Visibility:
         self,
         *,
         acknowledged: Callable[[], int],
-        seal_now: Callable[[], None],
+        seal_now: Callable[[int], None],
         describe_lag: Callable[[], str],
         loaded_sequence: int = 0,
     ) -> None:
@@ -36,7 +36,7 @@ class Visibility:
             return True
         waiter = self._loop.create_future()
         self._waiting.append((target, waiter))
-        self._seal_now()
+        self._seal_now(target)
         try:
             async with asyncio.timeout(wait_s):
                 await waiter
@@ -52,11 +52,6 @@ class Visibility:
     def lag(self) -> str:
         """How far the store is behind, in words."""
         return self._describe_lag()
-
-    @property
-    def current(self) -> bool:
-        """Whether all that is acknowledged is in the store."""
-        return self._loaded_sequence >= self._acknowledged()
 
     def _release(self, sequence: int) -> None:
         self._loaded_sequence = max(self._loaded_sequence, sequence)

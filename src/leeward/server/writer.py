@@ -43,9 +43,9 @@ _FILTER_FORGET_MS: Final = 600_000
 class BlockLimits(msgspec.Struct, frozen=True):
     """When a block is sealed, how a refused load is repeated, how often the rest is done. Seconds and bytes."""
 
-    rows_max: int = 20_000
-    bytes_max: int = 16 << 20
-    age_s_max: float = 0.2
+    rows_max: int = 100_000
+    bytes_max: int = 32 << 20
+    age_s_max: float = 0.8
     retry_delays_s: tuple[float, ...] = (0.1, 0.2, 0.4)
     retry_later_s: float = 2.0
     checkpoint_every_s: float = 30.0
@@ -102,7 +102,7 @@ class Writer:
         self._wake = threading.Condition()
         self._stirred = False
         self._idle = False
-        self._hurry = False
+        self._wanted_sequence = 0  # somebody waits until the log is loaded up to here
         self._stopping = False
         self._thread: threading.Thread | None = None
         # Where we stand.
@@ -143,10 +143,10 @@ class Writer:
             with self._wake:
                 self._wake.notify()
 
-    def seal_now(self) -> None:
-        """Somebody waits for what is in the log: do not wait for a fuller block."""
+    def seal_now(self, sequence: int) -> None:
+        """Somebody waits for what is in the log up to *sequence*: do not wait for a fuller block."""
         with self._wake:
-            self._hurry = True
+            self._wanted_sequence = max(self._wanted_sequence, sequence)
             self._stirred = True
             self._wake.notify()
 
@@ -154,7 +154,6 @@ class Writer:
         """Load what is in the log if the store is there, move the checkpoint, end the thread. False: it still runs."""
         with self._wake:
             self._stopping = True
-            self._hurry = True
             self._stirred = True
             self._wake.notify()
         if self._thread is None:
@@ -210,7 +209,7 @@ class Writer:
             self._skip_to_read()
         self._look_after()
         if block is None:
-            if self._stopping:
+            if self._stopping and not self._pending:
                 return False
             self._wait()
         return True
@@ -227,7 +226,7 @@ class Writer:
             self._stirred = False
 
     def _is_pressed(self) -> bool:
-        return self._hurry or self._stopping
+        return self._stopping or self._wanted_sequence > self.loaded_sequence
 
     def _read(self) -> None:
         while self._pending_rows < self._limits.rows_max and self._pending_bytes < self._limits.bytes_max:
@@ -256,17 +255,14 @@ class Writer:
         if self._sealed:
             return self._sealed_block()
         due = (
-            self._hurry
+            self._is_pressed()
             or self._pending_rows >= self._limits.rows_max
             or self._pending_bytes >= self._limits.bytes_max
             or self._clock.monotonic_s() - self._pending_since_s >= self._limits.age_s_max
         )
         if not due:
             return None
-        chunks = self._take_chunks()
-        if not self._pending:
-            self._hurry = False
-        return None, chunks
+        return None, self._take_chunks()
 
     def _take_chunks(self) -> list[Chunk]:
         chunks: list[Chunk] = []
@@ -334,6 +330,7 @@ class Writer:
         refusal = self._insist(lambda: self._store.load(built))
         if refusal is None:
             self._counters.stored += len(built.lines)
+            self._counters.duplicates_at_load += sum(len(chunk.rows) for chunk in chunks) - len(built.lines)
             self._counters.blocks += 1
             return True
         if not isinstance(refusal, Refused):
@@ -406,7 +403,6 @@ class Writer:
             lines += chunk.lines(self._log.instance, rows)
             if chunk.batch is not None:
                 batches.append(batch_row(chunk, chunk.batch, self._log.instance))
-        self._counters.duplicates_at_load += sum(len(chunk.rows) for chunk in chunks) - len(lines)
         return Block(
             instance=self._log.instance,
             first=block.first,
@@ -514,24 +510,26 @@ class Writer:
     def _rebuild_filter(self) -> None:
         """Build a filter of all ids in the store, aside; ids loaded meanwhile are in the filter already."""
         assert self._rebuilt is not None
-        rebuilt: IdFilter | None = None
-        while rebuilt is None and not self._stopping:
+        while not self._stopping:
             try:
                 rebuilt = self._filter_of_store()
-            except (Unavailable, Refused) as error:
-                self._report("filter_waits", {"reason": str(error)})
+            except Exception as error:  # this thread's boundary: until it succeeds, the store is asked about every id
+                self._report("filter_waits", {"error": error})
                 self._pause(self._limits.retry_later_s)
-        if rebuilt is not None:
-            self._rebuilt.set_result(rebuilt)
+            else:
+                if rebuilt is not None:
+                    self._rebuilt.set_result(rebuilt)
+                return
 
-    def _filter_of_store(self) -> IdFilter:
+    def _filter_of_store(self) -> IdFilter | None:
+        """All ids of the window. None: told to stop; a part of them would let repeats in."""
         now_ms = self._clock.wall_ms()
         rebuilt = IdFilter()
         for keys in self._store.ids_since(now_ms - self._limits.id_window_ms):
             for project, kind, event_id in keys:
                 rebuilt.add((project, kind), (event_id,), now_ms)
             if self._stopping:
-                break
+                return None
         return rebuilt
 
     def _checkpoint(self) -> None:

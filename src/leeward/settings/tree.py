@@ -130,7 +130,7 @@ class Storage(Section, frozen=True, kw_only=True):
         Meta(description="Milliseconds to wait before a refused block is tried again; then in the background."),
     ] = (100, 200, 400)
     door_ids_max: Annotated[
-        int, Meta(ge=1_000, le=100_000_000, description="Ids of accepted events that are remembered to answer repeats.")
+        int, Meta(ge=1_000, le=300_000, description="Ids of accepted events that are remembered to answer repeats.")
     ] = 200_000
 
 

@@ -5,8 +5,8 @@ other side closed meanwhile is replaced once; that repeats a statement whose ans
 reads change nothing, inserts carry a token, and every other statement that leeward sends may be run twice.
 
 Values travel as bound parameters, in the body and never in the address. Errors say whether to try again:
-`StoreRefused` means that this data or statement is wrong, `StoreUnavailable` everything else, so that a broken store
-is never taken for a poison row. Neither ever holds the address's password.
+`StoreRefused` means that this very data is wrong, `StoreUnavailable` everything else, a wrong statement too: so neither a
+broken store nor a drifted schema is taken for a poison row. Neither ever holds the address's password.
 """
 
 from __future__ import annotations
@@ -65,10 +65,24 @@ READ_SETTINGS: Final[Mapping[str, str]] = {
     "output_format_json_escape_forward_slashes": "0",
 }
 
-# What only other data or another statement can cure. All other codes may pass with time or with the operator's help.
+# What a row itself can be guilty of: those codes with which the engine's reader of rows stops at a value. Codes for
+# tables, columns, types, formats and statements are missing on purpose: there, every row would be refused alike.
 _REFUSED_CODES: Final = frozenset({
-    6, 8, 10, 16, 20, 25, 26, 27, 32, 33, 34, 36, 38, 41, 42, 43, 44, 46, 47, 49, 50, 53, 62, 69, 70, 72, 73, 117, 130,
-    131, 158, 248, 349, 396, 407, 410, 456, 457, 467, 616, 636, 690, 691, 696,
+    6,    # CANNOT_PARSE_TEXT
+    25,   # CANNOT_PARSE_ESCAPE_SEQUENCE
+    26,   # CANNOT_PARSE_QUOTED_STRING
+    27,   # CANNOT_PARSE_INPUT_ASSERTION_FAILED
+    32,   # ATTEMPT_TO_READ_AFTER_EOF
+    33,   # CANNOT_READ_ALL_DATA
+    38,   # CANNOT_PARSE_DATE
+    41,   # CANNOT_PARSE_DATETIME
+    69,   # ARGUMENT_OUT_OF_BOUND
+    72,   # CANNOT_PARSE_NUMBER
+    117,  # INCORRECT_DATA
+    130,  # CANNOT_READ_ARRAY_FROM_TEXT
+    131,  # TOO_LARGE_STRING_SIZE
+    349,  # CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+    467,  # CANNOT_PARSE_BOOL
 })  # fmt: skip
 
 _ESCAPES: Final = str.maketrans(
@@ -91,7 +105,7 @@ class StoreUnavailable(Unavailable):
 
 
 class StoreRefused(Refused):
-    """The store looked at this data or statement and said no. `clickhouse_code` is ClickHouse's number for it."""
+    """The store looked at this data and said no. `clickhouse_code` is ClickHouse's number for it."""
 
     def __init__(self, message: str, *, clickhouse_code: int = 0) -> None:
         super().__init__(message, code="store_refused")

@@ -9,6 +9,7 @@ on Linux the kernel kills a child when the *thread* that made it ends.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import shutil
 import subprocess
@@ -33,6 +34,9 @@ State = Literal["stopped", "starting", "ready", "down", "hung"]
 
 _SOCKET_PATH_BYTES_MAX: Final = 100  # the kernel's limit is 108 on Linux and 104 on macOS, the end included
 _LOG_BYTES_MAX: Final = 1 << 20
+_LAST_WORDS_BYTES: Final = 2000
+
+_logger = logging.getLogger(__name__)
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -133,15 +137,28 @@ class EmbeddedEngine:
         delay_s = self._limits.restart_delay_s
         while not self._stopping.is_set():
             started_s = self._clock.monotonic_s()
-            self._child = self._spawn()
-            self._watch(self._child, started_s)
-            self._end(self._child)
-            self._child = None
+            try:
+                self._run_child(started_s)
+            except Exception as error:
+                # Boundary: no descriptors, processes or disk left is no reason never to start the store again.
+                reason = f"the store's process cannot be started or watched: {error or type(error).__name__}"
+                if reason != self._reason:
+                    _logger.exception("the store's supervisor goes on after a fault")
+                self._set("down", reason)
             if self._clock.monotonic_s() - started_s > self._limits.steady_s:
                 delay_s = self._limits.restart_delay_s  # it ran for a while: not a loop of crashes
             if not self._stopping.wait(delay_s):
                 self._restarts += 1
                 delay_s = min(2 * delay_s, self._limits.restart_delay_max_s)
+
+    def _run_child(self, started_s: float) -> None:
+        """One life of the child. Whatever happens here, it does not outlive this call."""
+        child = self._child = self._spawn()
+        try:
+            self._watch(child, started_s)
+        finally:
+            self._end(child)
+            self._child = None
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         limits = self._limits
@@ -196,9 +213,20 @@ class EmbeddedEngine:
             child.wait()
 
     def _why_ended(self, code: int) -> str:
-        lines = (self._directory / "child.log").read_bytes()[-2000:].decode("utf-8", "replace").strip().splitlines()
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return f"the store's process ended ({how}){': ' + lines[-1] if code > 0 and lines else ''}"
+        if code < 0:
+            return f"the store's process ended (signal {-code})"
+        words = self._last_words()
+        return f"the store's process ended (exit code {code}){': ' + words if code and words else ''}"
+
+    def _last_words(self) -> str:
+        """The last line that the child wrote, or nothing where that cannot be read just now."""
+        try:
+            with (self._directory / "child.log").open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
+                lines = log.read(_LAST_WORDS_BYTES).decode("utf-8", "replace").strip().splitlines()
+        except OSError:
+            return ""
+        return lines[-1] if lines else ""
 
     def _set(self, state: State, reason: str) -> None:
         with self._changed:

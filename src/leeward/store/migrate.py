@@ -2,8 +2,8 @@
 
 A migration is a file `schema/NNNN_name.sql` whose statements may each run twice, so one that was interrupted is run
 again whole. It is recorded when all its statements have succeeded. A store that a newer leeward has migrated is
-refused untouched. `verify` reads back what the promises rest on: a setting that was not taken is an error at start,
-never a surprise after a crash.
+refused untouched. `verify` reads back what the promises rest on: a column that somebody removed or a setting that was
+not taken is an error at start, never a surprise after a crash.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from leeward.errors import ConfigError
+from leeward.model import Event
 from leeward.store.clickhouse import INSERT_SETTINGS, READ_SETTINGS, ClickHouse
 
 __all__ = ["Migration", "migrate", "shipped", "verify"]
@@ -24,6 +25,7 @@ _NAME: Final = re.compile(r"(\d{4})_(\w+)\.sql\Z")
 _RECORDS: Final = """CREATE TABLE IF NOT EXISTS migrations (number UInt32, name String, finished_at DateTime DEFAULT now())
 ENGINE = MergeTree ORDER BY number SETTINGS fsync_after_insert = 1, fsync_part_directory = 1"""
 _TABLES: Final = ("events", "event_ids", "batches")
+_EVENT_COLUMNS: Final = (*Event.__struct_fields__, "wal_instance", "wal_segment", "wal_position")
 _TABLE_SETTINGS: Final = (
     "non_replicated_deduplication_window = 10000",
     "fsync_after_insert = 1",
@@ -71,7 +73,7 @@ def migrate(client: ClickHouse, migrations: Sequence[Migration] | None = None) -
 
 
 def verify(client: ClickHouse) -> None:
-    """Read back every setting that a promise rests on; `ConfigError` names the first that does not hold."""
+    """Read back every setting and column that a promise rests on; `ConfigError` names the first that does not hold."""
     tables = {
         row["name"]: row["engine_full"]
         for row in client.select("SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()")
@@ -82,11 +84,27 @@ def verify(client: ClickHouse) -> None:
                 raise _does_not_hold(f"table {table}: {setting}")
     if "event_ids_of_events" not in tables:
         raise _does_not_hold("view event_ids_of_events")
+    _verify_columns(client)
     _verify_session(client, INSERT_SETTINGS)
     _verify_session(client, READ_SETTINGS)
     for row in client.select("SELECT value FROM system.settings WHERE name = 'deduplicate_insert'"):
         if row["value"] == "disable":  # newer servers have it, and it overrules insert_deduplicate
             raise _does_not_hold("setting deduplicate_insert (it is disable)")
+
+
+def _verify_columns(client: ClickHouse) -> None:
+    """Without a column every event that fills it would be refused, one by one."""
+    columns = client.select(
+        "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = 'events'",
+    )
+    missing = sorted(set(_EVENT_COLUMNS) - {column["name"] for column in columns})
+    if missing:
+        raise ConfigError(
+            f"the store's table events was changed: it has no column {', '.join(missing)}",
+            code="store_schema",
+            where="[storage] url",
+            fix="restore a backup of the store, or let [storage] url name a database that only leeward changes",
+        )
 
 
 def _verify_session(client: ClickHouse, settings: Mapping[str, str]) -> None:

@@ -18,6 +18,7 @@ from leeward.errors import LeewardError, ProtocolError
 from leeward.server.access import (
     csrf_matches,
     csrf_token,
+    is_secret,
     session_cookie,
     session_cookie_cleared,
     session_cookie_set,
@@ -147,7 +148,10 @@ class Dashboard:
     async def _link(self, request: Request) -> Response:
         if request.method == "HEAD":
             return page("link.html", opened=False)
-        cookie = await self._sign_in.redeem(request.path_parameter)
+        # A guess costs a write transaction: neither a spent address nor what cannot be a secret gets that far.
+        self._access.failures.check(request.client_address)
+        secret = request.path_parameter
+        cookie = await self._sign_in.redeem(secret) if is_secret(secret) else None
         if cookie is None:
             if self._signed_in(request):
                 return _redirect("/")
