@@ -12,7 +12,7 @@ compile() {
     --no-emit-package leeward \
     --output-file "requirements/$out.txt" "$@"
 }
-compile server pyproject.toml --extra server --extra chat --no-emit-package pandas --no-emit-package pyarrow \
+compile server pyproject.toml --extra server --no-emit-package pandas --no-emit-package pyarrow \
   --no-emit-package numpy --no-emit-package python-dateutil --no-emit-package pytz --no-emit-package tzdata --no-emit-package six
 compile build --group pyproject.toml:build
 compile dev --group pyproject.toml:test --group pyproject.toml:check --constraint requirements/server.txt

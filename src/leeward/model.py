@@ -23,7 +23,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     is the sender's own bytes unless a rule changed them, and then `attributes` lists the changes under
     `leeward.changed`. `received_at` is set once, at the door, and rules retention and partitions.
 
-    Build it by keyword; only a decoder's hot path may go by position (35 keywords cost ten times as much).
+    Build it by keyword; only a decoder's hot path may go by position (32 keywords cost ten times as much).
     """
 
     project: int

@@ -19,7 +19,8 @@ from leeward.wire import native_encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import datetime
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from leeward.sender.config import Config
@@ -38,6 +39,7 @@ class Client:
         spool_dir: Where events wait on disk; else `LEEWARD_SPOOL_DIR`, else the user's state directory.
         mode: "durable", or "memory": no files, and what was not yet sent is lost on SIGKILL.
         app: "name/1.2"; leads the User-Agent.
+        **ignored: Any other keyword does nothing; with LEEWARD_DEBUG=1 a line on stderr names it.
     """
 
     __slots__ = ("__weakref__", "_config", "_counts", "_off", "_pipeline", "_pipelines")
@@ -57,12 +59,14 @@ class Client:
         spool_dir: str | None = None,
         mode: str = "durable",
         app: str | None = None,
+        **ignored: Any,
     ) -> None:
         self._begin_anew()
         self._configure(
             configure(
                 os.environ, api_key=api_key, host=host, disabled=disabled, spool_dir=spool_dir, mode=mode, app=app
-            )
+            ),
+            ignored,
         )
 
     def _begin_anew(self) -> None:
@@ -85,7 +89,11 @@ class Client:
     @disabled.setter
     def disabled(self, value: bool) -> None:
         config = self._configured()
-        self._off = bool(value) or not config.usable
+        try:
+            self._off = bool(value) or not config.usable
+        except Exception as error:
+            # Boundary: as in `capture`; what is neither true nor false changes nothing.
+            self._counts.last_error = f"internal: {type(error).__name__}"
 
     def capture(
         self,
@@ -93,7 +101,12 @@ class Client:
         properties: Mapping[str, Any] | None = None,
         *,
         distinct_id: str | None = None,
-        timestamp_ms: int | None = None,
+        timestamp: float | str | datetime.datetime | None = None,
+        uuid: object = None,
+        session_id: str | None = None,
+        correlation_id: str | None = None,
+        level: str | None = None,
+        **ignored: Any,
     ) -> str | None:
         """Record that something happened.
 
@@ -101,7 +114,13 @@ class Client:
             name: What; 1 to 200 characters.
             properties: Anything about it. Whatever JSON cannot say, or what is too large, is replaced by a mark.
             distinct_id: Whom it concerns.
-            timestamp_ms: When, in milliseconds since 1970 UTC; else now.
+            timestamp: When: milliseconds since 1970 UTC, a datetime (without a zone it is UTC), or an RFC 3339 text;
+                else now, also for what is no time.
+            uuid: The event's id, if it has one: 1 to 128 characters as text; else a new one. An id is stored once.
+            session_id: The session it happened in.
+            correlation_id: What it has in common with events elsewhere.
+            level: DEBUG, INFO, WARN, ERROR or FATAL; anything else is left out.
+            **ignored: Any other keyword does nothing; with LEEWARD_DEBUG=1 a line on stderr names it, once.
 
         Returns:
             The event's id, or None if the client is disabled or the event was dropped (`stats()` says why).
@@ -114,7 +133,18 @@ class Client:
                 pipeline = self._begin()
                 if pipeline is None:
                     return None
-            return pipeline.capture(name, {} if properties is None else properties, distinct_id, timestamp_ms)
+            if ignored:
+                pipeline.notes.ignored("capture()", ignored)
+            return pipeline.capture(
+                name,
+                {} if properties is None else properties,
+                distinct_id,
+                timestamp,
+                uuid,
+                session_id,
+                correlation_id,
+                level,
+            )
         except Exception as error:
             # Boundary: whatever goes wrong in here must not reach the program that reports.
             self._swallow(error)
@@ -168,8 +198,21 @@ class Client:
     def _configured(self) -> Config:
         return self._config or self._configure(configure(os.environ))
 
-    def _configure(self, config: Config) -> Config:
+    def _configure(self, config: Config, ignored: Iterable[str] = ()) -> Config:
         """Take a configuration; what is under way with the old one comes to an end by itself."""
+        try:
+            self._change_to(config)
+        except Exception as error:
+            # Boundary: `init`, the constructor and `disabled` come through here; the client is off, the program goes on.
+            self._off = True
+            self._counts.last_error = f"internal: {type(error).__name__}"
+        notes = Notes(SystemClock(), debug=config.debug)
+        if config.problem:
+            notes.say("config", f"the client is off: {config.problem}")
+        notes.ignored("the client", ignored)
+        return config
+
+    def _change_to(self, config: Config) -> None:
         former, self._pipeline = self._pipeline, None
         self._pipelines = {}
         self._config = config
@@ -179,9 +222,6 @@ class Client:
             native_encode.load()  # here and not in the first capture, which may be anywhere
         if former is not None and former.pid == getpid():
             former.retire(send=not config.disabled)
-        if config.problem:
-            Notes(SystemClock(), debug=config.debug).say("config", f"the client is off: {config.problem}")
-        return config
 
     def _begin(self) -> Pipeline | None:
         """This process's pipeline; None if the client is off."""
@@ -221,10 +261,11 @@ def init(
     spool_dir: str | None = None,
     mode: str = "durable",
     app: str | None = None,
+    **ignored: Any,
 ) -> Client:
     """Configure `leeward.client`; see `Client` for the arguments. May be called again; never raises."""
     config = configure(
         os.environ, api_key=api_key, host=host, disabled=disabled, spool_dir=spool_dir, mode=mode, app=app
     )
-    client._configure(config)
+    client._configure(config, ignored)
     return client

@@ -146,6 +146,9 @@ def _problem(key: str, host: str, mode: str) -> str:
 def _opted_out(environ: Mapping[str, str]) -> bool:
     if _is_true(environ.get("LEEWARD_DISABLED")) or _is_true(environ.get("DO_NOT_TRACK")):
         return True
+    said = environ.get("LEEWARD_CLIENT__DISABLED")  # the file's `[client] disabled`, said in the environment
+    if said:
+        return _is_true(said)
     path = find.config_file(None, environ)
     if path is None:
         return False

@@ -2,7 +2,8 @@
 
 Rules     one line per cause and minute. With LEEWARD_DEBUG=1 it goes to stderr; else to the logger "leeward" at
           WARNING, and only if the program itself imported logging. By itself nothing is ever printed.
-Only the worker and `init` write notes: no lock of `logging` may be taken on the path of `capture`.
+          Only the worker and `init` say something: no lock of `logging` may be taken on the path of `capture`.
+Promises  writing a note never raises: a stream that is closed, full or gone costs the line and nothing else.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Final
 
     from leeward.clock import Clock
@@ -19,16 +21,18 @@ __all__ = ["Notes"]
 
 INTERVAL_S: Final = 60.0
 CAUSES_MAX: Final = 100
+SENTENCE_CHARS_MAX: Final = 500
 
 
 class Notes:
     """Writes notes for one client."""
 
-    __slots__ = ("_clock", "_debug", "_said_at_s")
+    __slots__ = ("_clock", "_debug", "_ignored", "_said_at_s")
 
     def __init__(self, clock: Clock, *, debug: bool) -> None:
         self._clock = clock
         self._debug = debug
+        self._ignored: set[str] = set()
         self._said_at_s: dict[str, float] = {}
 
     def say(self, cause: str, sentence: str) -> None:
@@ -40,13 +44,29 @@ class Notes:
         if len(self._said_at_s) >= CAUSES_MAX:
             self._said_at_s.clear()
         self._said_at_s[cause] = now_s
-        if self._debug:
-            if sys.stderr is not None:
-                sys.stderr.write(f"leeward: {sentence}\n")
+        self._write(sentence)
+
+    def ignored(self, call: str, keywords: Iterable[str]) -> None:
+        """With LEEWARD_DEBUG=1 only: one line for the keywords that `call` does not know, each seen once."""
+        if not self._debug or len(self._ignored) >= CAUSES_MAX:
             return
-        logging = sys.modules.get("logging")
-        if logging is not None:
-            logger = logging.getLogger("leeward")
-            if not logger.handlers:
-                logger.addHandler(logging.NullHandler())  # without one, logging would print by itself
-            logger.warning(sentence)
+        unseen = [keyword for keyword in keywords if keyword not in self._ignored]
+        if unseen:
+            self._ignored.update(unseen)
+            self._write(f"{call} does not know {', '.join(unseen)[:SENTENCE_CHARS_MAX]}: ignored")
+
+    def _write(self, sentence: str) -> None:
+        try:
+            if self._debug:
+                if sys.stderr is not None:
+                    sys.stderr.write(f"leeward: {sentence}\n")
+                return
+            logging = sys.modules.get("logging")
+            if logging is not None:
+                logger = logging.getLogger("leeward")
+                if not logger.handlers:
+                    logger.addHandler(logging.NullHandler())  # without one, logging would print by itself
+                logger.warning(sentence)
+        except Exception:
+            # Boundary: a stream or a handler of the program's that cannot be written to is no reason to end anything.
+            return

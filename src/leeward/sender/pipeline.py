@@ -14,6 +14,7 @@ from leeward.clock import SystemClock
 from leeward.resilience.retry import Retry
 from leeward.scrub.values import bounded, bounded_text
 from leeward.sender import worker as work
+from leeward.sender.given import event_id_of, level_of, timestamp_of
 from leeward.sender.notes import Notes
 from leeward.sender.spool import Spool
 from leeward.wire.native_encode import event as encode, uuid7
@@ -48,6 +49,7 @@ class Pipeline:
         self._config = config
         self._clock = clock or SystemClock()
         self._spool = Spool(config.folder, counts=counts, clock=self._clock, on_closed=self._hand_over)
+        self.notes = Notes(self._clock, debug=config.debug)
         self._worker = work.Worker(
             self._spool,
             self._make_transport,
@@ -55,7 +57,7 @@ class Pipeline:
             clock=self._clock,
             retry=RETRY,
             random=os.urandom,
-            notes=Notes(self._clock, debug=config.debug),
+            notes=self.notes,
             # A child that was forked in the middle of its parent's import would wait for ever to finish that import:
             # it only keeps its events, and its parent or the next process sends them.
             may_start=not _loading,
@@ -63,17 +65,31 @@ class Pipeline:
         _alive.append(self)
         _register_hooks()
 
-    def capture(self, name: Any, properties: Any, distinct_id: Any, timestamp_ms: Any) -> str | None:
+    def capture(
+        self,
+        name: Any,
+        properties: Any,
+        distinct_id: Any,
+        timestamp: Any,
+        uuid: Any,
+        session_id: Any,
+        correlation_id: Any,
+        level: Any,
+    ) -> str | None:
         """Encode the event once, keep it, wake the worker. Its id, or None if it was dropped (and counted)."""
         now_ms = time_ns() // 1_000_000
-        event_id = uuid7(now_ms, os.urandom(10))
+        time = None if timestamp is None else timestamp_of(timestamp)
+        event_id = (None if uuid is None else event_id_of(uuid)) or uuid7(now_ms, os.urandom(10))
         data = bounded(properties)
         encoded = encode(
             bounded_text(name) or "unnamed",
             data if type(data) is dict else {"value": data},
             id=event_id,
-            timestamp_ms=timestamp_ms if type(timestamp_ms) is int else now_ms,
+            timestamp_ms=now_ms if time is None else time,
+            level="" if level is None else level_of(level),
             distinct_id=bounded_text(distinct_id),
+            session_id="" if session_id is None else bounded_text(session_id),
+            correlation_id="" if correlation_id is None else bounded_text(correlation_id),
         )
         if not self._spool.append(encoded):
             self.counts.drop("shut_down" if self._spool.closed else "no_room")
