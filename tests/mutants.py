@@ -124,7 +124,7 @@ MUTANTS = (
            "received_at {beyond} {{at:Int64}}",
            f"{DAY}::test_w17_pages_never_repeat_or_skip_an_event_while_others_come_in"),
     # The end, the server's and the client's.
-    Mutant(f"{SERVER}/serve.py", "            timeout_graceful_shutdown=round(settings.shutdown_timeout_s),\n", "",
+    Mutant(f"{SERVER}/serve.py", "        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_s / 2)),\n", "",
            f"{END}::test_i12_a_request_that_never_ends_does_not_keep_the_server[numbers0]"),
     Mutant("src/leeward/sender/spool.py", "        while self._folder and self._resting_since_s is None:\n", "        while False:\n",
            "tests/sender/test_process.py::test_c10_however_the_program_ends_its_exit_code_and_its_words_are_its_own[os._exit]"),

@@ -6,16 +6,18 @@ import leeward
 
 NAMES = {
     "Client": "(api_key: 'str | None' = None, host: 'str | None' = None, *, disabled: 'bool | None' = None, "
-    "spool_dir: 'str | None' = None, mode: 'str' = 'durable', app: 'str | None' = None) -> 'None'",
+    "spool_dir: 'str | None' = None, mode: 'str' = 'durable', app: 'str | None' = None, **ignored: 'Any') -> 'None'",
     "FlushResult": None,
     "Stats": None,
     "__version__": None,
     "capture": "(name: 'str', properties: 'Mapping[str, Any] | None' = None, *, distinct_id: 'str | None' = None, "
-    "timestamp_ms: 'int | None' = None) -> 'str | None'",
+    "timestamp: 'float | str | datetime.datetime | None' = None, uuid: 'object' = None, "
+    "session_id: 'str | None' = None, correlation_id: 'str | None' = None, level: 'str | None' = None, "
+    "**ignored: 'Any') -> 'str | None'",
     "client": None,
     "flush": "(timeout_s: 'float' = 2.0) -> 'FlushResult'",
     "init": "(api_key: 'str | None' = None, host: 'str | None' = None, *, disabled: 'bool | None' = None, "
-    "spool_dir: 'str | None' = None, mode: 'str' = 'durable', app: 'str | None' = None) -> 'Client'",
+    "spool_dir: 'str | None' = None, mode: 'str' = 'durable', app: 'str | None' = None, **ignored: 'Any') -> 'Client'",
     "shutdown": "(timeout_s: 'float' = 2.0) -> 'None'",
     "stats": "() -> 'Stats'",
 }

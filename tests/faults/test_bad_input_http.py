@@ -9,6 +9,7 @@ import random
 import sys
 import urllib.parse
 import zlib
+from collections.abc import Callable
 
 import pytest
 
@@ -276,6 +277,17 @@ def test_i6_a_bomb_costs_its_limit_and_not_its_size(server: ServerProcess):
     print(f"6 bombs of {BOMB_BYTES >> 20} MiB: the server's peak grew by {grown / (1 << 20):.1f} MiB")
     assert grown < 80 << 20
     assert is_healthy(server)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, zstd.compress])
+def test_i6_a_small_bomb_within_the_body_limit_is_refused_by_its_ratio(
+    server: ServerProcess, pack: Callable[..., bytes]
+):
+    encoding = {gzip.compress: "gzip", zlib.compress: "deflate"}.get(pack, "zstd")
+    bomb = pack(b'{"event_type":"bomb","data":{"a":"' + b" " * (19 << 20) + b'"}}')
+    answer = send(server, INGEST, bomb, **{"Content-Encoding": encoding})
+    assert (answer.status, answer.code) == (413, "payload_too_large")
+    assert "packed bytes may become" in answer.json()["error"]
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "zstd", "identity", " GZIP "])

@@ -106,6 +106,32 @@ def test_i8_a_body_that_drips_gets_408(server: ServerProcess):
     assert received.startswith(b"HTTP/1.1 408") or received == b""
 
 
+REFUSED_EARLY = {
+    "without a key": b"POST /api/telemetry/ingest HTTP/1.1\r\n",
+    "at no address": b"POST /none HTTP/1.1\r\n",
+    "with a method that takes no body": b"GET /livez HTTP/1.1\r\n",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_EARLY)
+def test_i8_who_was_answered_before_the_body_came_is_not_kept_for_it(server: ServerProcess, name: str):
+    with held(server) as connection:
+        connection.sendall(REFUSED_EARLY[name] + HOST + b"Content-Length: 2\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 ")
+        connection.sendall(b"{")
+        connection.sendall(b"}")
+        assert read_until_closed(connection) == (b"", True)
+
+
+def test_i8_line_ends_between_requests_keep_no_connection(server: ServerProcess):
+    with held(server) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"\r\n")
+        _, closed = read_until_closed(connection)
+    assert closed
+
+
 def test_i8_a_connection_that_is_kept_but_not_used_is_closed(server: ServerProcess):
     with held(server) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n")
@@ -152,7 +178,10 @@ def test_i8_a_client_that_goes_away_within_its_body_is_no_failure(server: Server
 
 def test_i13_health_answers_while_large_bodies_are_decoded(roomy: ServerProcess):
     events = [{"event_type": "large", "data": {"text": "x" * 200, "numbers": list(range(20))}} for _ in range(1000)]
-    large = json.dumps([{**event, "data": {**event["data"], "more": "y" * 19_000}} for event in events]).encode()
+    more = [os.urandom(200).hex() + "y" * 18_600 for _ in events]  # packs well, and no more than is believed
+    large = json.dumps(
+        [{**event, "data": {**event["data"], "more": text}} for event, text in zip(events, more, strict=True)]
+    ).encode()
     assert 18 << 20 < len(large) < 20 << 20
     slowest: list[float] = []
     done = threading.Event()

@@ -146,6 +146,35 @@ def test_a_caller_that_fails_does_not_stop_the_others(disk, caplog):
     assert "on_group failed for a group of 1" in caplog.text
 
 
+@pytest.mark.parametrize("at", ["append", "sync"])
+def test_i11_a_fault_that_nobody_foresaw_is_answered_to_its_group_and_the_thread_goes_on(disk, answers, caplog, at):
+    disk.refusal, disk.refusal_at = MemoryError(), at
+    first_answered = threading.Event()
+
+    def on_group(group):
+        answers.append(group)
+        disk.refusal = None
+        first_answered.set()
+
+    commit = GroupCommit(disk, on_group=on_group)
+    commit.submit(Record(1, b"a"), "a")
+    commit.submit(Record(1, b"b"), "b")
+    commit.start()
+    assert first_answered.wait(30)
+    commit.submit(Record(1, b"c"), "c")
+    commit.close(30)
+
+    (a, b), (c,) = answers
+    assert [(token, sequence) for token, sequence, _ in (a, b)] == [("a", None), ("b", None)]
+    assert isinstance(a[2], Unavailable)
+    assert str(a[2]) == "the log could not be written: MemoryError"
+    assert b[2] is a[2]
+    assert c[0] == "c"
+    assert c[2] is None
+    assert commit.waiting_bytes == 0
+    assert "a group of 2 could not be committed" in caplog.text
+
+
 def test_closing_commits_what_waits_and_refuses_what_comes_later(commit, answers):
     commit.submit(Record(1, b"a"), "a")
     commit.close()

@@ -377,6 +377,61 @@ def test_w4_where_even_cutting_back_fails_a_new_segment_takes_over():
     assert [entry.segment for entry in log.read(0)] == [1, 2]
 
 
+class Unforeseen:
+    """A file layer that once fails with what no disk gives, before or after it has done its work."""
+
+    def __init__(self, disk, call, *, after):
+        self._disk, self._call, self._after = disk, call, after
+        self.armed = False
+
+    def __getattr__(self, name):
+        work = getattr(self._disk, name)
+        if name != self._call or not self.armed:
+            return work
+
+        def fails(*args, **kwargs):
+            self.armed = False
+            if self._after:
+                work(*args, **kwargs)
+            raise MemoryError
+
+        return fails
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("call", ["pwrite", "fdatasync"])
+def test_i11_after_a_fault_that_nobody_foresaw_its_group_is_never_read_and_no_sequence_is_used_twice(call, after):
+    files = Unforeseen(ForgetfulDisk(), call, after=after)
+    log = Log.open("/log", files=files, segment_bytes=1 << 20)
+    committed(log, b"good")
+    files.armed = True
+
+    with pytest.raises(MemoryError):
+        committed(log, b"lost", b"lost too")
+
+    assert (log.last_sequence, log.synced_sequence) == (1, 1)
+    assert committed(log, b"next") == 2
+    assert payloads(log) == [b"good", b"next"]
+    log.close()
+    again = Log.open("/log", files=files, segment_bytes=1 << 20)
+    assert payloads(again) == [b"good", b"next"]
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fsync", "fsync_dir"])
+def test_i11_a_segment_whose_making_met_such_a_fault_is_made_anew(call):
+    disk = ForgetfulDisk()
+    files = Unforeseen(disk, call, after=True)
+    log = Log.open("/log", files=files, segment_bytes=1 << 20)
+    files.armed = True
+
+    with pytest.raises(MemoryError):
+        log.append(records(b"lost"))
+
+    assert committed(log, b"next") == 1
+    assert payloads(log) == [b"next"]
+    assert sum(name.endswith(".log") for name in disk.listdir("/log")) == 1
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES])
 def test_w4_a_read_that_the_system_refuses_is_unavailable_and_can_be_repeated(number):
     disk = ForgetfulDisk()

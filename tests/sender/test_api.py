@@ -1,14 +1,29 @@
 """The client as a program calls it, in this process, against a strict recorder."""
 
+import io
 import os
+import sys
 import threading
 
 import pytest
 
 import leeward
 import recorder
+from leeward.clock import SystemClock
 from leeward.sender import api, pipeline as pipelines
 from leeward.sender.api import Client
+
+KEYWORDS_OF_OTHERS = {  # what programs written for other clients pass
+    "before_send": print,
+    "debug": True,
+    "disable_geoip": True,
+    "flush_at": 5,
+    "groups": {"company": "c1"},
+    "personal_api_key": "phx",
+    "sample_rate": 0.5,
+    "send_feature_flags": True,
+    "timestamp_ms": 5,
+}
 
 
 @pytest.fixture
@@ -58,7 +73,7 @@ def untold():
 def test_an_event_arrives_once_as_it_was_captured(server, make, mode):
     client = make(mode=mode)
 
-    event_id = client.capture("chat.sent", {"tokens": 12, "nested": {"a": [1, None]}}, distinct_id="u1", timestamp_ms=5)
+    event_id = client.capture("chat.sent", {"tokens": 12, "nested": {"a": [1, None]}}, distinct_id="u1", timestamp=5)
     result = client.flush(20)
 
     assert result == leeward.FlushResult(delivered=1, spooled=0, dropped=0)
@@ -228,11 +243,117 @@ def hostile():
     ],
 )
 def test_c22_whatever_is_given_arrives_as_something(server, client, value):
-    assert client.capture("tick", value(), distinct_id=value(), timestamp_ms=value())
+    assert client.capture("tick", value(), distinct_id=value(), timestamp=value(), session_id=value())
+    assert client.capture("tick", correlation_id=value(), level=value(), groups=value(), **{"": value()})
     assert client.capture(value())
 
-    assert client.flush(20).delivered == 2
+    assert client.flush(20).delivered == 3
     assert server.broken == []
+
+
+def test_what_is_said_about_an_event_has_its_fields_on_the_wire(server, client, monkeypatch):
+    check = recorder._check
+    monkeypatch.setattr(recorder, "_check", lambda request: check(request)[:0])  # it expects ids and times of our own
+
+    returned = client.capture(
+        "e", timestamp="2026-01-02T03:04:05Z", uuid="order-7", session_id="s1", correlation_id="c1", level="warning"
+    )
+
+    assert returned == "order-7"
+    assert client.flush(20).delivered == 1
+    assert server.events["order-7"] == {
+        "event_type": "e",
+        "id": "order-7",
+        "timestamp": "2026-01-02T03:04:05Z",
+        "level": "WARN",
+        "session_id": "s1",
+        "correlation_id": "c1",
+    }
+
+
+def test_an_event_whose_time_and_id_make_no_sense_happened_now_and_has_a_new_id(server, client):
+    before_ms = SystemClock().wall_ms()
+
+    event_id = client.capture("e", timestamp="yesterday", uuid="x" * 129, level="loud")
+
+    client.flush(20)
+    event = server.events[event_id]
+    assert before_ms <= event["timestamp"] <= SystemClock().wall_ms()
+    assert "level" not in event
+
+
+@pytest.mark.parametrize("name", sorted(KEYWORDS_OF_OTHERS))
+def test_p1_keywords_that_nobody_knows_are_ignored(server, make, name):
+    client = make(**{name: KEYWORDS_OF_OTHERS[name]})
+
+    event_id = client.capture("e", {"a": 1}, **{name: KEYWORDS_OF_OTHERS[name]})
+
+    assert client.flush(20).delivered == 1
+    assert server.events[event_id]["data"] == {"a": 1}
+
+
+def test_p1_init_ignores_keywords_that_nobody_knows(monkeypatch):
+    monkeypatch.setattr(api, "client", untold())
+
+    assert api.init(sample_rate=0.5, flush_at=5) is api.client
+
+
+def test_ignored_keywords_are_named_once_in_debug(make, monkeypatch, capsys):
+    monkeypatch.setenv("LEEWARD_DEBUG", "1")
+    client = make(flush_at=5, sample_rate=0.5)
+    for _ in range(3):
+        client.capture("e", groups={}, timestamp_ms=1)
+
+    assert capsys.readouterr().err.splitlines() == [
+        "leeward: the client does not know flush_at, sample_rate: ignored",
+        "leeward: capture() does not know groups, timestamp_ms: ignored",
+    ]
+
+
+def test_ignored_keywords_are_not_named_without_debug(make, caplog, capfd):
+    make(flush_at=5).capture("e", groups={})
+
+    assert caplog.records == []
+    assert capfd.readouterr() == ("", "")
+
+
+def closed():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("stream", [closed, lambda: None, object])
+def test_p1_a_stderr_that_cannot_be_written_to_costs_the_line_only(monkeypatch, stream):
+    monkeypatch.setenv("LEEWARD_DEBUG", "1")
+    monkeypatch.setenv("LEEWARD_HOST", "nowhere")
+    monkeypatch.setenv("LEEWARD_API_KEY", recorder.KEY)
+    monkeypatch.setattr(sys, "stderr", stream())
+    monkeypatch.setattr(api, "client", untold())
+
+    assert untold().disabled
+    untold().disabled = True
+    assert Client().disabled
+    assert api.init().disabled
+    assert "http://" in api.client.stats().last_error
+
+
+def test_p1_an_error_of_our_own_in_the_configuration_switches_the_client_off(make, monkeypatch, tmp_path):
+    monkeypatch.setattr(api.native_encode, "load", lambda: 1 / 0)
+    monkeypatch.setenv("LEEWARD_API_KEY", recorder.KEY)
+    monkeypatch.setattr(api, "client", untold())
+
+    for client in (make(), api.init(spool_dir=str(tmp_path)), untold()):
+        assert client.disabled
+        assert client.capture("tick") is None
+        assert client.stats().last_error == "internal: ZeroDivisionError"
+
+
+def test_p1_a_switch_that_is_neither_on_nor_off_changes_nothing(client):
+    client.disabled = hostile()
+
+    assert not client.disabled
+    assert client.stats().last_error == "internal: RuntimeError"
 
 
 def test_p1_an_error_of_our_own_is_swallowed_and_counted(client, monkeypatch):
@@ -366,3 +487,13 @@ def test_nothing_that_is_shown_holds_the_key(client):
     client.capture("tick")
 
     assert recorder.KEY not in repr(client) + repr(client.stats()) + repr(client.flush(20))
+
+
+@pytest.mark.parametrize("word", [{"before_send": lambda event: None}, {"send": False}])
+def test_c23_a_scrubber_that_is_not_supported_switches_the_client_off_rather_than_sending_unscrubbed(word, tmp_path):
+    client = Client("lw_x", host="http://127.0.0.1:1", spool_dir=str(tmp_path), **word)
+
+    assert client.capture("e") is None
+    assert client.disabled
+    assert "before_send" in client.stats().last_error
+    assert list(tmp_path.iterdir()) == []

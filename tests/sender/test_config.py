@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from leeward.sender.config import HOST_DEFAULT, VERSION, Config, configure
+from leeward.settings.load import load
 
 HOME = {"HOME": "/home/someone"}
 
@@ -56,6 +57,30 @@ def test_c25_the_configuration_file_opts_out(tmp_path, text, disabled):
     (tmp_path / "leeward.toml").write_text(text)
 
     assert configure(HOME, api_key="k").disabled is disabled
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+@pytest.mark.parametrize("said", ["true", "1", "false", "0"])
+def test_c25_the_files_switch_can_be_said_in_the_environment_which_wins_as_it_does_for_the_server(
+    tmp_path, in_file, said
+):
+    (tmp_path / "leeward.toml").write_text(f"[client]\ndisabled = {str(in_file).lower()}")
+    environ = {**HOME, "LEEWARD_CLIENT__DISABLED": said}
+
+    disabled = configure(environ, api_key="k").disabled
+
+    assert disabled is (said in {"true", "1"})
+    assert disabled is load({}, environ, "leeward.toml").settings.client.disabled
+
+
+def test_c25_what_is_empty_in_the_environment_leaves_it_to_the_file(tmp_path):
+    (tmp_path / "leeward.toml").write_text("[client]\ndisabled = true")
+
+    assert configure({**HOME, "LEEWARD_CLIENT__DISABLED": ""}, api_key="k").disabled
+
+
+def test_c25_a_general_opt_out_is_not_taken_back_by_the_clients_switch():
+    assert configure({**HOME, "DO_NOT_TRACK": "1", "LEEWARD_CLIENT__DISABLED": "false"}, api_key="k").disabled
 
 
 def test_a_configuration_file_that_cannot_be_read_switches_the_client_off(tmp_path):

@@ -26,6 +26,7 @@ from leeward.server.access import (
     csrf_matches,
     csrf_token,
     digest,
+    is_secret,
     key_in_url,
     new_key,
     new_secret,
@@ -367,6 +368,31 @@ def test_an_address_whose_minute_began_anew_is_not_the_oldest():
 
     with pytest.raises(RateLimited):
         fail(failures, "a")
+
+
+def test_a1_an_address_may_be_asked_about_without_a_count():
+    clock = HeldClock()
+    failures = Failures(clock, failures_max=2)
+    for _ in range(5):
+        failures.check("192.0.2.1")
+    assert len(failures) == 0
+    fail(failures, "192.0.2.1", 2)
+
+    for _ in range(2):
+        with pytest.raises(RateLimited) as limited:
+            failures.check("192.0.2.1")
+        assert limited.value.retry_after_s == 60
+    failures.check("192.0.2.2")
+    clock.pass_s(60)
+    failures.check("192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "a" * 42, "a" * 44, "a" * 42 + "=", "a" * 42 + "é", "a" * 42 + "\n", "٣" * 43]
+)
+def test_a1_what_cannot_be_a_secret_is_known_by_its_form(text):
+    assert not is_secret(text)
+    assert all(is_secret(new_secret()) for _ in range(20))
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([0, 1, 29, 30, 31, 60])), max_size=60))

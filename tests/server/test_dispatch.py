@@ -135,7 +135,7 @@ def test_a1_without_a_valid_key_there_is_one_answer_and_no_handler(route, header
         assert answer.headers[b"www-authenticate"] == b"Bearer"
     assert not server.came
     assert server.counters.requests == {answer.status: 1}
-    assert server.counters.refused == {"unauthorized": 1}
+    assert server.counters.refused == ({"unauthorized": 1} if route.scope == "write" else {})
 
 
 def test_a3_a_revoked_key_is_refused_at_the_next_request():
@@ -290,7 +290,7 @@ def failing_with(error):
     async def handle(request):
         raise error
 
-    return Server(health=handle)
+    return Server(health=handle, ingest=handle)
 
 
 def test_a_handler_may_say_how_long_its_answer_may_be_kept():
@@ -308,14 +308,27 @@ def test_a_handler_may_say_how_long_its_answer_may_be_kept():
         (Unavailable("Wait", code="store_behind", retry_after_s=3), 503, "store_behind"),
     ],
 )
-def test_what_a_handler_refuses_is_answered_and_counted_by_its_code(error, status, code):
+def test_what_a_handler_refuses_is_answered_and_where_events_come_counted_by_its_code(error, status, code):
     server = failing_with(error)
 
-    answer = server.ask("GET", "/health")
+    answer = server.ask("POST", "/api/telemetry/ingest", key=KEYS["write"])
 
     assert (answer.status, answer.code) == (status, code)
     assert server.counters.refused == {code: 1}
     assert not server.reports
+
+    assert server.ask("GET", "/health").status == status
+    assert server.counters.refused == {code: 1}, "no event came with it"
+
+
+def test_an_address_where_nothing_is_refuses_no_event():
+    server = Server()
+
+    server.ask("POST", "/nowhere", key=KEYS["write"])
+    server.ask("PUT", "/api/telemetry/ingest", key=KEYS["write"])
+
+    assert server.counters.refused == {}
+    assert server.counters.requests == {404: 1, 405: 1}
 
 
 @pytest.mark.parametrize(

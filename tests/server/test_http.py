@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
+import threading
 
 import msgspec
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from leeward.errors import ConfigError, LeewardError, ProtocolError, RateLimited, Unavailable
 from leeward.server import http
 from leeward.server.http import BodyLimits, ByteBudget, ClientGone, Request, error_response, json_response, read_body
+from leeward.server.unpack import unpack
 
 LIMITS = BodyLimits(packed_bytes_max=1000, unpacked_bytes_max=2000)
 
@@ -95,10 +98,20 @@ def test_i6_the_unpacked_limit_holds_with_and_without_an_encoding():
     assert refusal(Arriving(b"x"), headers=[(b"content-encoding", b"br")]) == (415, "unsupported_encoding")
 
 
-def test_i13_a_large_body_is_unpacked_beside_the_event_loop(monkeypatch):
-    monkeypatch.setattr(http, "LOOP_BYTES_MAX", 10)
+@pytest.mark.parametrize(("packed_bytes", "beside"), [(16 * 1024, False), (16 * 1024 + 1, True)])
+def test_i13_what_may_become_large_is_unpacked_beside_the_event_loop(monkeypatch, packed_bytes, beside):
+    threads = []
 
-    assert read(Arriving(gzip.compress(b"text" * 100)), headers=GZIP) == b"text" * 100
+    def noted(packed, encoding, bytes_max):
+        threads.append(threading.current_thread() is not threading.main_thread())
+        return unpack(packed, encoding, bytes_max)
+
+    monkeypatch.setattr(http, "unpack", noted)
+    noise = os.urandom(packed_bytes)
+    packed = next(p for cut in range(100) if len(p := gzip.compress(noise[cut:], mtime=0)) == packed_bytes)
+
+    assert noise.endswith(read(Arriving(packed), headers=GZIP, limits=BodyLimits()))
+    assert threads == [beside]
 
 
 def test_i8_a_body_that_does_not_come_is_given_up():

@@ -6,9 +6,11 @@ import jsonschema_rs
 import msgspec
 import pytest
 
+from leeward.model import KINDS, LEVELS
 from leeward.server.http import ErrorBody
 from leeward.server.openapi import document
-from leeward.server.routes import QUERY_PARAMETERS, ROUTES, KeyCreate, Route
+from leeward.server.routes import QUERY_PARAMETERS, ROUTES, ErrorFields, EventIn, KeyCreate, Route
+from leeward.wire.native import ErrorIn, NativeEvent
 from page_server import Pages
 
 DOCUMENT = document(ROUTES, "1")
@@ -73,6 +75,34 @@ def test_what_a_row_takes_is_its_request_body():
     create = operation(next(route for route in SERVED if route.takes is KeyCreate))
     assert create["requestBody"]["required"]
     assert create["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/KeyCreate"}
+
+
+@pytest.mark.parametrize(("described", "taken"), [(EventIn, NativeEvent), (ErrorFields, ErrorIn)])
+def test_every_field_that_is_read_of_an_event_is_described_and_no_other(described, taken):
+    assert {field.name for field in msgspec.structs.fields(described)} == {
+        field.name for field in msgspec.structs.fields(taken)
+    }
+
+
+def test_an_events_words_and_lengths_are_described_as_they_are_read():
+    described = DOCUMENT["components"]["schemas"]["EventIn"]
+    validator = jsonschema_rs.validator_for({"$ref": "#/components/schemas/EventIn", **DOCUMENT})
+    for field, words in (("kind", KINDS), ("level", LEVELS)):
+        assert {word for part in described["properties"][field]["anyOf"] for word in part.get("enum", ())} - {
+            None
+        } == set(words)
+    decode = msgspec.json.Decoder(NativeEvent).decode
+    for field in msgspec.structs.fields(NativeEvent):
+        if field.name in {"data", "attributes", "error", "level", "kind"}:
+            continue
+        for value in ("x", "x" * 128, "x" * 200, "x" * 201, 5, -5, 2.5, 2**63, True, {}):
+            event = {"event_type": "a", field.name: value}
+            try:
+                decode(msgspec.json.encode(event))
+            except msgspec.ValidationError:
+                assert not validator.is_valid(event), event
+            else:
+                assert validator.is_valid(event), event
 
 
 def test_a_row_may_take_one_of_several_types():

@@ -164,6 +164,33 @@ def test_zstd_bodies_of_several_megabytes_come_out_whole():
     assert refusal(zstd.compress(text) + bytes(2 << 20), b"zstd", 6 << 20) == (400, "invalid_json")
 
 
+@pytest.mark.parametrize("encoding", [b"gzip", b"deflate", b" deflate ", b"zstd"])
+def test_i6_beyond_a_mebibyte_a_body_may_become_two_hundred_times_as_large_and_no_more(encoding):
+    bytes_max = 1 << 30
+    text = os.urandom(8000) + bytes(4 << 20)
+    packed = PACKERS[encoding](text)
+    assert 1 << 20 < 200 * len(packed) < len(text)
+
+    with pytest.raises(ProtocolError) as refused:
+        unpack(packed, encoding, bytes_max)
+    assert (refused.value.status, refused.value.code) == (413, "payload_too_large")
+    assert f"{200 * len(packed)} bytes" in refused.value.message
+    assert "200 times" in refused.value.message
+    fitting = text[: (3 << 20) // 2]
+    assert unpack(PACKERS[encoding](fitting), encoding, bytes_max) == fitting
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"deflate", b"zstd"])
+def test_i6_up_to_a_mebibyte_any_ratio_is_taken(encoding):
+    assert unpack(PACKERS[encoding](bytes(1 << 20)), encoding, 1 << 30) == bytes(1 << 20)
+    assert refusal(PACKERS[encoding](bytes((1 << 20) + 1)), encoding, 1 << 30) == (413, "payload_too_large")
+
+
+def test_i6_the_limit_that_is_lower_is_the_one_that_is_named():
+    with pytest.raises(ProtocolError, match=r"^The body is larger than 999 bytes when unpacked$"):
+        unpack(gzip.compress(bytes(1000)), b"gzip", 999)
+
+
 def bomb(encoding):
     """50 MB of zeros, in at most 50 KB."""
     if encoding == b"many members":
@@ -209,7 +236,8 @@ PEAK_OF_UNPACKING = """if True:
 def test_i6_a_zstd_bomb_costs_at_most_twice_the_limit(window_log, limit_mb, answer):
     """Its library's memory is seen by the system alone: so in a process of its own, by its peak."""
     stream = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: window_log})
-    packed = b"".join(stream.compress(bytes(1 << 20)) for _ in range(50)) + stream.flush()
+    zeros = bytes((1 << 20) - (8 << 10))  # behind 8 KiB of noise: within the ratio's limit
+    packed = b"".join(stream.compress(os.urandom(8 << 10) + zeros) for _ in range(50)) + stream.flush()
 
     command = [sys.executable, "-c", PEAK_OF_UNPACKING, str(limit_mb << 20)]
     said, grown_kb = subprocess.run(command, input=packed, capture_output=True, check=True).stdout.split()

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from leeward.errors import ConfigError, Refused, Unavailable
-from leeward.store.clickhouse import ClickHouse, StoreRefused, StoreUnavailable
+from leeward.store.clickhouse import _REFUSED_CODES, ClickHouse, StoreRefused, StoreUnavailable
 from store_rows import block, event
 
 SECRET = "hunter2-not-for-logs"
@@ -96,7 +96,8 @@ def test_values_travel_in_the_body_and_the_password_in_its_header(script):
         (answer(b"Code: 241. DB::Exception: memory limit exceeded", "500 Oh", "241"), StoreUnavailable, 241),
         (answer(b"Code: 242. DB::Exception: table is read-only", "500 Oh", "242"), StoreUnavailable, 242),
         (answer(b"Code: 516. DB::Exception: Authentication failed", "403 Forbidden", "516"), StoreUnavailable, 516),
-        (answer(b"Code: 62. DB::Exception: Syntax error", "500 Oh"), StoreRefused, 62),
+        (answer(b"Code: 117. DB::Exception: Unknown field found", "500 Oh"), StoreRefused, 117),
+        (answer(b"Code: 62. DB::Exception: Syntax error", "500 Oh"), StoreUnavailable, 62),
         (answer(b"<html>bad gateway", "502 Bad Gateway"), StoreUnavailable, 0),
         (answer(b"", "502 Bad Gateway"), StoreUnavailable, 0),
         (answer(b"half an answer", "200 OK", "159"), StoreUnavailable, 159),
@@ -114,6 +115,42 @@ def test_w13_an_error_says_whether_to_try_again_and_never_the_password(script, g
     assert isinstance(raised.value, Unavailable if kind is StoreUnavailable else Refused)
     assert SECRET not in str(raised.value) + repr(raised.value) + repr(client)
     assert raised.value.__cause__ is None
+
+
+@pytest.mark.parametrize("code", [8, 10, 16, 20, 36, 42, 43, 44, 46, 47, 49, 50, 53, 62, 70, 73, 248, 410, 636, 691])
+def test_w13_a_drifted_schema_or_our_own_statement_is_never_blamed_on_the_rows(script, code):
+    """Every row would be refused alike, and the writer would carry them all to the dead letters, one by one."""
+    server = script(answer(b"Code: %d. DB::Exception: something" % code, "500 Oh", str(code)))
+    with pytest.raises(StoreUnavailable) as raised:
+        server.client().insert("events", [b"{}"])
+    assert raised.value.clickhouse_code == code
+
+
+def test_w13_a_column_that_the_table_does_not_have_is_not_the_rows_fault(client):
+    with pytest.raises(StoreUnavailable, match="NO_SUCH_COLUMN_IN_TABLE"):
+        client.insert("events", block([event("a")]).lines, columns=("id", "drifted"))
+
+
+def test_w13_the_codes_that_blame_a_row_are_those_of_the_reader_of_rows(client):
+    codes = ", ".join(str(code) for code in _REFUSED_CODES)
+    found = client.select(f"SELECT errorCodeToName(toInt32(arrayJoin([{codes}]))) AS name")
+    assert {row["name"] for row in found} == {
+        "ARGUMENT_OUT_OF_BOUND",
+        "ATTEMPT_TO_READ_AFTER_EOF",
+        "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN",
+        "CANNOT_PARSE_BOOL",
+        "CANNOT_PARSE_DATE",
+        "CANNOT_PARSE_DATETIME",
+        "CANNOT_PARSE_ESCAPE_SEQUENCE",
+        "CANNOT_PARSE_INPUT_ASSERTION_FAILED",
+        "CANNOT_PARSE_NUMBER",
+        "CANNOT_PARSE_QUOTED_STRING",
+        "CANNOT_PARSE_TEXT",
+        "CANNOT_READ_ALL_DATA",
+        "CANNOT_READ_ARRAY_FROM_TEXT",
+        "INCORRECT_DATA",
+        "TOO_LARGE_STRING_SIZE",
+    }
 
 
 def test_a_connection_that_the_other_side_closed_is_replaced_once(script):

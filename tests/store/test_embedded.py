@@ -1,6 +1,7 @@
 """The child and its supervisor, with real processes: crash, hang, death of the parent, and a second owner."""
 
 import contextlib
+import errno
 import itertools
 import os
 import random
@@ -15,7 +16,7 @@ import pytest
 
 from leeward.errors import ConfigError
 from leeward.store.child import EXIT_ENGINE_MISSING, EXIT_LOCKED
-from leeward.store.clickhouse import StoreUnavailable
+from leeward.store.clickhouse import ClickHouse, StoreUnavailable
 from leeward.store.embedded import EmbeddedEngine, Limits, require_engine
 from leeward.store.events import ClickHouseEventStore
 from leeward.store.migrate import migrate
@@ -135,6 +136,66 @@ def test_an_engine_that_cannot_start_is_tried_again_with_its_last_words_as_the_r
     (tmp_path / "data").unlink()
     assert engine.wait_ready(PATIENCE_S)
     engine.stop()
+
+
+def test_w14_a_supervisor_that_cannot_make_a_process_tells_why_and_tries_again(tmp_path, monkeypatch, caplog):
+    """No descriptors, processes or disk left, or a fault that nobody foresaw: the thread and the store outlive it."""
+    told, popen = [], subprocess.Popen
+    faults = [OSError(errno.EMFILE, "Too many open files")] * 2 + [
+        OSError(errno.ENOSPC, "No space left"),
+        MemoryError(),
+    ]
+
+    def fails_at_first(*args, **kwargs):
+        told.append(engine.reason)
+        if faults:
+            raise faults.pop(0)
+        return popen(*args, **kwargs)
+
+    monkeypatch.setattr("leeward.store.embedded.subprocess.Popen", fails_at_first)
+    engine = EmbeddedEngine(tmp_path, Limits(ping_every_s=0.02, restart_delay_s=0.01))
+    engine.start()
+    assert engine.wait_ready(PATIENCE_S), engine.reason
+    assert engine.client("default").select("SELECT 1 AS a") == [{"a": 1}]
+    assert engine.restarts == 4
+    engine.stop()
+    begin = "the store's process cannot be started or watched: "
+    assert told == [
+        "the store is starting",
+        begin + "[Errno 24] Too many open files",
+        begin + "[Errno 24] Too many open files",
+        begin + "[Errno 28] No space left",
+        begin + "MemoryError",
+    ]
+    assert caplog.text.count("goes on after a fault") == 3  # the same again is no news
+
+
+def test_w14_a_supervisor_that_cannot_watch_its_child_ends_it_and_starts_another(tmp_path, monkeypatch):
+    with running(tmp_path) as engine:
+        first, faults = engine.pid, [OSError(errno.EAGAIN, "Resource temporarily unavailable")]
+        ping = ClickHouse.ping
+        monkeypatch.setattr(ClickHouse, "ping", lambda probe: raised(faults) if faults else ping(probe))
+        until(lambda: engine.restarts == 1, "the restart")
+        assert not alive(first)
+        assert engine.wait_ready(PATIENCE_S)
+        assert engine.pid != first
+
+
+def raised(faults):
+    raise faults.pop()
+
+
+def test_w14_the_end_of_a_child_is_told_from_the_tail_of_its_log_and_without_a_log_too(tmp_path):
+    engine = EmbeddedEngine(tmp_path)
+    assert engine._why_ended(3) == "the store's process ended (exit code 3)"
+    log = tmp_path / "child.log"
+    log.write_text("")
+    assert engine._why_ended(3) == "the store's process ended (exit code 3)"
+    with log.open("wb") as sparse:
+        sparse.seek(1 << 40)  # a terabyte of nothing: whoever reads all of it fails
+        sparse.write(b"\nfirst\nlast words\n")
+    assert engine._why_ended(3) == "the store's process ended (exit code 3): last words"
+    assert engine._why_ended(-9) == "the store's process ended (signal 9)"
 
 
 def test_start_returns_at_once_and_stop_ends_the_child(tmp_path):

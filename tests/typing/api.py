@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import datetime
+import uuid
+
 import leeward
 from leeward.errors import ConfigError, LeewardError, Unavailable
 
 leeward.init()
 leeward.init(api_key="lw_x", host="http://127.0.0.1:5330", disabled=False, spool_dir="/tmp/spool", mode="memory")
+leeward.init(sample_rate=0.5)
 event_id: str | None = leeward.capture("chat.sent", {"tokens": 12}, distinct_id="u1")
 leeward.capture("bare")
+leeward.capture(
+    "when", timestamp=1_795_322_741_463, uuid=uuid.uuid4(), session_id="s", correlation_id="c", level="WARN"
+)
+leeward.capture("when", timestamp=datetime.datetime.now(datetime.UTC), uuid="id")
+leeward.capture("when", timestamp="2026-01-02T03:04:05Z", groups={"company": "c1"})
 result: leeward.FlushResult = leeward.flush(timeout_s=1.0)
 counts: tuple[int, int, int] = (result.delivered, result.spooled, result.dropped)
 snapshot: leeward.Stats = leeward.stats()
 captured: int = snapshot.captured
 leeward.shutdown()
 
-client: leeward.Client = leeward.Client("lw_x", host="http://127.0.0.1:5330")
+client: leeward.Client = leeward.Client("lw_x", host="http://127.0.0.1:5330", flush_at=5)
 client.capture("signup", {"plan": "pro"}, distinct_id="u1")
 client.disabled = True
 leeward.client.capture("from.the.module.level.client")

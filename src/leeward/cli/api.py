@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import time
 import urllib.parse
 from collections.abc import Mapping
@@ -16,11 +17,13 @@ from leeward.errors import BadCredentials, LeewardError, RateLimited, Refused, U
 from leeward.resilience.retry import parse_retry_after
 from leeward.sender.config import VERSION
 
-__all__ = ["Answer", "Api", "masked_key"]
+__all__ = ["Answer", "Api", "checked_address", "masked_key"]
 
 TIMEOUT_S: Final = 30.0
 ANSWER_BYTES_MAX: Final = 256 << 20
 TAIL_SHOWN_FROM_CHARS: Final = 24
+_NAME: Final = re.compile(r"[A-Za-z0-9.-]+", re.ASCII)
+_HELD_AND_NEEDED: Final = re.compile(r"\(scope (\w+)\).*needs scope (\w+)", re.ASCII)
 
 
 class Answer(NamedTuple):
@@ -46,13 +49,17 @@ class Answer(NamedTuple):
 
 
 class Api:
-    """A server and a key for it. `key_origin` says where the key is from, for the sentence that refuses it."""
+    """A server and a key for it. `key_origin` says where the key is from, for the sentence that refuses it.
 
-    def __init__(self, url: str, key: str = "", key_origin: str = "") -> None:
-        parts = _checked(url)
+    `spare` is a second key and its origin: it takes over when the server knows the first key, which may not do this.
+    """
+
+    def __init__(self, url: str, key: str = "", key_origin: str = "", spare: tuple[str, str] | None = None) -> None:
+        parts = checked_address(url)
         self.url = url.rstrip("/")
         self.key_origin = key_origin
         self._key = key
+        self._spare = spare
         self._https = parts.scheme == "https"
         self._host, self._port = parts.hostname or "", parts.port
         self._base = parts.path.rstrip("/")
@@ -74,7 +81,11 @@ class Api:
         return self._good("DELETE", path)
 
     def _good(self, method: str, path: str, body: bytes | None = None) -> Answer:
-        return self.checked(self.exchange(method, path, body))
+        answer = self.exchange(method, path, body)
+        if answer.status == 403 and self._spare is not None:  # nothing was done: it may be asked again
+            (self._key, self.key_origin), self._spare = self._spare, None
+            answer = self.exchange(method, path, body)
+        return self.checked(answer)
 
     def checked(self, answer: Answer) -> Answer:
         """The answer, if it is a 200; else what it says is raised."""
@@ -134,7 +145,9 @@ class Api:
                 fix="leeward keys create --scope write makes one; give it with --key or LEEWARD_API_KEY",
             )
         if answer.status == 403:
-            return BadCredentials(message, code=code, where=self.key_origin, fix=more)
+            return BadCredentials(
+                message, code=code, where=self.key_origin, fix=self._other_key(f"{message} {more}") or more
+            )
         if answer.status in {429, 503}:
             kind = RateLimited if answer.status == 429 else Unavailable
             wait_s = parse_retry_after(answer.headers.get("retry-after"), time.time())
@@ -143,13 +156,29 @@ class Api:
             return Unavailable(message, code=code, fix="look at the server's log")
         return Refused(message, code=code, fix=more)
 
+    def _other_key(self, refusal: str) -> str:
+        """How to come by a key that may; nothing if the server does not say which one that is."""
+        scopes = _HELD_AND_NEEDED.search(refusal)
+        if scopes is None:
+            return ""
+        held, needed = scopes.groups()
+        stopped = "with the server stopped: " if needed == "admin" else ""  # making a key needs an admin key itself
+        return (
+            f"{self.key_origin} holds {_a(held)} key: pass --key with {_a(needed)} key, "
+            f"or: {stopped}leeward keys create --scope {needed}"
+        )
+
+
+def _a(scope: str) -> str:
+    return f"an {scope}" if scope.startswith("a") else f"a {scope}"
+
 
 def masked_key(key: str) -> str:
     """A key as it may be shown: its last four characters, of a short one nothing."""
     return "…" + key[-4:] if len(key) >= TAIL_SHOWN_FROM_CHARS else "…"
 
 
-def _checked(url: str) -> urllib.parse.SplitResult:
+def checked_address(url: str) -> urllib.parse.SplitResult:
     """The address in its parts.
 
     Raises:
@@ -166,6 +195,16 @@ def _checked(url: str) -> urllib.parse.SplitResult:
             f"{url[:100]!r} is not a server's address",
             code="bad_address",
             where="--host or LEEWARD_HOST",
-            fix="it looks like http://127.0.0.1:5330 or https://telemetry.example.com",
+            fix=_with_scheme(url) or "it looks like http://127.0.0.1:5330 or https://telemetry.example.com",
         )
     return parts
+
+
+def _with_scheme(url: str) -> str:
+    """What was meant, if only the scheme is missing: "localhost" → http://localhost:5330."""
+    name, colon, port = url.partition(":")
+    if "//" in url or not _NAME.fullmatch(name) or (colon and not (port.isascii() and port.isdigit())):
+        return ""
+    local = name == "localhost" or name.startswith("127.")
+    meant = f"http://{name}:{port or 5330}" if local else f"https://{url}"
+    return f"it begins with http:// or https://: {meant}"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from leeward.cli.api import Answer, Api
 from leeward.cli.connection import FIRST_KEYS, Target, loopback
 from leeward.cli.demo import MARK
+from leeward.cli.spools import left_behind
 from leeward.cli.terminal import byte_text
 from leeward.errors import LeewardError
 from leeward.journal.owner import owner_of
@@ -59,6 +60,7 @@ def look(loaded: Loaded, file: str | None, target: Target, environ: Mapping[str,
         yield _space(target.data_dir)
         yield _sync(target.data_dir)
         yield from _first_keys(target.data_dir)
+    yield from _spools(target, environ)
     yield _store(loaded)
     health = _health(target)
     yield from _server(target, health)
@@ -133,6 +135,25 @@ def _first_keys(directory: Path) -> Iterator[Check]:
         yield Check(
             "first keys", "warn", f"all keys still lie in {path}", "put them where you keep secrets, then delete it"
         )
+
+
+def _spools(target: Target, environ: Mapping[str, str]) -> Iterator[Check]:
+    """What clients of other servers or keys left: no program of this destination will send it."""
+    first = target.first_key("write")
+    left = left_behind(target.url, (target.key, first[0] if first else ""), environ)
+    if left is None:
+        return
+    if not left.events:
+        yield Check("spools", "ok", f"nothing waits in {left.root} for another host or key")
+        return
+    count = f"{left.events:,} events" if left.events > 1 else "one event"
+    more = " or more" if left.cut else ""
+    yield Check(
+        "spools",
+        "warn",
+        f"{count}{more} ({byte_text(left.payload_bytes)}) wait for another host or key in {left.root}",
+        "they leave when a program with that host and key runs again",
+    )
 
 
 # The store

@@ -6,13 +6,14 @@ Promises  a key that was found on this machine goes to the server that it belong
 from __future__ import annotations
 
 import json
+import shlex
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from leeward.cli import running
-from leeward.cli.api import Api
+from leeward.cli.api import Api, checked_address
 from leeward.errors import ConfigError, LeewardError
 from leeward.settings import find
 
@@ -49,20 +50,38 @@ class Target(NamedTuple):
     def api(self, scope: str) -> Api:
         """The server with the key that was given, else with the first key of this scope.
 
+        LEEWARD_API_KEY is the client's, which only writes: the first key of this scope takes over where it may not.
+
         Raises:
-            LeewardError: there is no key.
+            LeewardError: there is no key, or the address is none.
         """
+        checked_address(self.url)
         if self.key:
-            return Api(self.url, self.key, self.key_origin)
+            spare = self.first_key(scope) if self.key_origin == "LEEWARD_API_KEY" else None
+            return Api(self.url, self.key, self.key_origin, spare)
         keys = first_keys(self.data_dir) if self.data_dir is not None else {}
         if scope not in keys:
+            fix = f"give one of scope {scope} with --key KEY or LEEWARD_API_KEY=KEY"
+            if self.data_dir is not None:
+                made = f"leeward keys create --scope admin --data-dir {shlex.quote(str(self.data_dir))}"
+                fix += f"; where there is none, stop the server, then: {made}"
             raise LeewardError(
                 f"there is no key for {self.url}",
                 code="no_key",
                 where=str(self.data_dir / FIRST_KEYS) if self.data_dir else "--key or LEEWARD_API_KEY",
-                fix=f"--key KEY or LEEWARD_API_KEY=KEY, with scope {scope}",
+                fix=fix,
             )
         return Api(self.url, keys[scope], str(self.data_dir / FIRST_KEYS) if self.data_dir else "")
+
+    def first_key(self, scope: str) -> tuple[str, str] | None:
+        """The first key of this scope and where it lies; none if it cannot be had: there is another key to try."""
+        if self.data_dir is None:
+            return None
+        try:
+            key = first_keys(self.data_dir).get(scope)
+        except ConfigError:
+            return None
+        return None if key is None else (key, str(self.data_dir / FIRST_KEYS))
 
 
 def target_of(

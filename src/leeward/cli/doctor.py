@@ -24,7 +24,7 @@ _COLOURS: Final = {"ok": "green", "warn": "yellow", "fail": "red"}
 @connection_options
 @click.option("--json", "as_json", is_flag=True, help="state, and checks with name, state, detail, fix.")
 def command(*, host: str | None, key: str | None, data_dir: str | None, config: str | None, as_json: bool) -> int:
-    """Check everything that must work, and name the cure."""
+    """Check all that must work, with one event leeward.doctor, and name the cure."""
     checks: list[Check] = []
 
     def add(check: Check) -> None:

@@ -20,7 +20,19 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Within(click.IntRange):
-    """A whole number within limits that the help says in its own words."""
+    """A whole number within limits that the help says in its own words; what is none is refused with both of them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        try:
+            number = int(value)
+            if int(self.min or 0) <= number <= int(self.max or 0):
+                return number
+        except ValueError:
+            pass  # refused below, like a number that is too large
+        name = param.opts[-1] if param is not None else "it"
+        allowed = f"a whole number from {self.min} to {self.max}"
+        raise click.UsageError(f"{name} is {str(value)[:40]!r}, but must be {allowed}", ctx)
 
     def _describe_range(self) -> str:
         return ""
@@ -82,7 +94,14 @@ class Command(_Form):
 
 
 class Group(_Form, click.Group):
-    """A command with commands of its own, all in one file."""
+    """A command with commands of its own, all in one file; alone it shows its help."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Show the help where nothing was asked for: that is a question, and no wrong usage."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), color=ctx.color)
+            ctx.exit()
+        return super().parse_args(ctx, args)
 
     def own(self, name: str, *examples: str) -> Callable[[Callable[..., Any]], Command]:
         """Make a command of a function, and add it here."""
@@ -143,7 +162,7 @@ def group(name: str, *examples: str) -> Callable[[Callable[..., Any]], Group]:
     """Make a group of a function; what it does itself is nothing."""
 
     def make(function: Callable[..., Any]) -> Group:
-        made = click.group(name, cls=Group, no_args_is_help=True)(function)
+        made = click.group(name, cls=Group)(function)
         made.examples = examples
         return made
 

@@ -6,21 +6,20 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leeward.cli import running
 from leeward.errors import ConfigError, LeewardError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from leeward.server.app import Application
 
 __all__ = ["bind_or_explain", "host", "url_of"]
 
 
-def bind_or_explain(name: str, port: int, command: str) -> socket.socket:
-    """Bind the socket that the server listens on.
+def bind_or_explain(name: str, port: int, command: str, data_dir: Path | None = None) -> socket.socket:
+    """Bind the socket that the server listens on. `data_dir` is what it would serve: the other one may have that, too.
 
     Raises:
         ConfigError: it cannot be bound; when another leeward of this user has the port, the error says which.
@@ -37,7 +36,9 @@ def bind_or_explain(name: str, port: int, command: str) -> socket.socket:
             f"port {port} is taken by another leeward (pid {other.pid}, data in {other.data_dir})",
             code="address_taken",
             where="[server] port",
-            fix=f"leeward {command} --port {port + 1}, or stop it: kill {other.pid}",
+            fix=f"use that one, or: leeward {command} --port {port + 1} --data-dir FOLDER"
+            if data_dir is not None and other.data_dir == str(data_dir.resolve())
+            else f"leeward {command} --port {port + 1}, or stop it: kill {other.pid}",
         ) from None
 
 

@@ -11,10 +11,11 @@ from typing import Any, Final
 import click
 
 from leeward.cli import running
+from leeward.cli.api import Api
 from leeward.cli.connection import SCOPES, Target, target_of
 from leeward.cli.form import connection_options, group
 from leeward.cli.terminal import confirm, json_text, printable, show, table, talk
-from leeward.errors import ConfigError, LeewardError, Refused
+from leeward.errors import ConfigError, LeewardError, Refused, Unavailable
 
 __all__ = ["command"]
 
@@ -44,11 +45,16 @@ def create(*, scope: str, name: str | None, project: str, as_json: bool, **conne
     """Make a key; it is shown this once."""
     target = target_of(**connection, environ=os.environ)
     wanted = {"scope": scope, "name": name or f"{scope} key", "project": project}
-    made = _over_http_or_here(
-        target,
-        lambda api: api.post("/api/keys", wanted).document(),
-        lambda records: _create_here(records, wanted),
-    )
+    try:
+        made = _over_http_or_here(
+            target,
+            lambda api: api.post("/api/keys", wanted).document(),
+            lambda records: _create_here(records, wanted),
+        )
+    except Refused as error:
+        if error.code == "project_not_found":
+            error.fix = "leave --project away, or give the name of a project as leeward keys list shows it"
+        raise
     if as_json:
         show(json_text(json.dumps(made)))
         return
@@ -118,9 +124,10 @@ def _keys_of(target: Target) -> list[dict[str, Any]]:
 
 
 def _over_http_or_here(target: Target, remote: Callable[[Any], Any], local: Callable[[Any], Any]) -> Any:
-    """Ask the server; where none was named and none runs, open its control database."""
+    """Ask the server; where its data is on this machine and it does not run, open its control database."""
     directory = target.data_dir
-    if target.named or directory is None or running.of_data_dir(directory, os.environ) is not None:
+    held = directory is not None and running.of_data_dir(directory, os.environ) is not None
+    if directory is None or held or (target.named and _answers(target)):
         return remote(target.api("admin"))
     from leeward.server.control.database import open_offline
 
@@ -131,6 +138,15 @@ def _over_http_or_here(target: Target, remote: Callable[[Any], Any], local: Call
         if error.code != "control_held":
             raise
         return remote(target.api("admin"))  # a server of another user, or one that has no home to note itself in
+
+
+def _answers(target: Target) -> bool:
+    """Whether anyone is at the address that was named: LEEWARD_HOST may name a server of this machine that is stopped."""
+    try:
+        Api(target.url).exchange("GET", "/livez")
+    except Unavailable:
+        return False
+    return True
 
 
 # In the database itself

@@ -48,7 +48,7 @@ class _Top(LazyGroup):
         "query": "Read events, the newest first.",
         "keys": "Make, list and revoke keys.",
         "config": "Look at the settings and where they come from.",
-        "doctor": "Check everything that must work, and name the cure.",
+        "doctor": "Check all that must work, with one event leeward.doctor, and name the cure.",
         "completion": "Print the completion script of a shell.",
     }
 

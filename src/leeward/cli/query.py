@@ -48,7 +48,12 @@ _NUMBER_CHARS_MAX: Final = 4000  # beyond it the interpreter refuses to make a n
 @click.option("--until", metavar="TIME", help="To; in the same words [now].")
 @click.option("--event-type", metavar="NAME", help="Only events of this name.")
 @click.option("--kind", metavar="KIND", type=click.Choice(KINDS), help="event, exception, span, log or metric.")
-@click.option("--level", metavar="LEVEL", type=click.Choice(LEVELS), help="DEBUG, INFO, WARN, ERROR or FATAL.")
+@click.option(
+    "--level",
+    metavar="LEVEL",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    help="DEBUG, INFO, WARN, ERROR or FATAL.",
+)
 @click.option("--category", metavar="NAME", help="Only errors of this category.")
 @click.option("--distinct-id", metavar="ID", help="Only of this person.")
 @click.option("--session-id", metavar="ID", help="Only of this session.")
@@ -79,9 +84,11 @@ def command(
     if follow and (until or filters["order"] or filters["cursor"]):
         raise click.UsageError("--follow goes on from now; leave --until, --order and --cursor away")
     parameters = {name: str(value) for name, value in filters.items() if value is not None}
-    for name, given in (("start", since), ("end", until)):
+    for name, option, given in (("start", "--since", since), ("end", "--until", until)):
         if given is not None:
-            parameters[name] = _time(given)
+            parameters[name] = _time(given, option)
+    if {"start", "end"} <= parameters.keys() and _ms(parameters["start"]) >= _ms(parameters["end"]):
+        raise click.UsageError(f"--since {since} must lie before --until {until}")
     api = target_of(host=host, key=key, data_dir=data_dir, config=config, environ=os.environ).api("read")
     if follow:
         _follow(api, {**parameters, "limit": str(limit or FOLLOW_LIMIT)}, as_json=as_json)
@@ -99,10 +106,26 @@ def command(
         talk(f"there are more: add --cursor {printable(document['next_cursor'])}")
 
 
-def _time(text: str) -> str:
+def _time(text: str, option: str) -> str:
     """A moment as the API reads it; "15m" means so long ago."""
-    ago = _AGO.fullmatch(text)
-    return text if ago is None else str(time.time_ns() // 1_000_000 - int(ago[1]) * _UNIT_MS[ago[2]])
+    ago = _AGO.fullmatch(text.removesuffix(" ago"))
+    if ago is not None:
+        return str(max(0, time.time_ns() // 1_000_000 - int(ago[1]) * _UNIT_MS[ago[2]]))
+    try:
+        _ms(text)
+    except (ValueError, OverflowError):
+        raise click.UsageError(
+            f"{option} is {text[:40]!r}, but must be 15m, 2h or 7d ago, an RFC 3339 time, or milliseconds since 1970"
+        ) from None
+    return text
+
+
+def _ms(moment: str) -> float:
+    """Milliseconds since 1970 of what the API takes for a moment."""
+    if moment.isascii() and moment.isdigit() and len(moment) <= 15:
+        return float(moment)
+    read = datetime.datetime.fromisoformat(moment)
+    return (read if read.tzinfo is not None else read.replace(tzinfo=datetime.UTC)).timestamp() * 1000
 
 
 class _Event(NamedTuple):

@@ -46,7 +46,12 @@ PATIENCE: Final = Retry(attempts_max=6, base_s=0.5, cap_s=8)
 @click.option("-p", "properties", metavar="NAME=VALUE", multiple=True, help="A property; JSON, else text. Repeatable.")
 @click.option("--data", metavar="JSON", help="All properties, as a JSON object.")
 @click.option("--distinct-id", metavar="ID", help="Whom it concerns.")
-@click.option("--level", metavar="LEVEL", type=click.Choice(LEVELS), help="DEBUG, INFO, WARN, ERROR or FATAL.")
+@click.option(
+    "--level",
+    metavar="LEVEL",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    help="DEBUG, INFO, WARN, ERROR or FATAL.",
+)
 @click.option("--id", metavar="ID", help="Its own id; a repeat is stored once [a new one].")
 @connection_options
 @click.option("--json", "as_json", is_flag=True, help="The server's answer; with - one a batch.")
@@ -80,9 +85,7 @@ def _data(data: str | None, properties: Iterable[str]) -> str:
     """All properties as JSON text: the object, then the single ones. Numbers go as they were typed."""
     merged = {}
     if data is not None:
-        document = _json_or_none(data)
-        if not isinstance(document, dict):
-            raise click.BadParameter("it is not a JSON object, or holds a number without measure", param_hint="--data")
+        document = _object(data)
         if not properties:
             return data
         merged = {name: json.dumps(value) for name, value in document.items()}
@@ -92,6 +95,24 @@ def _data(data: str | None, properties: Iterable[str]) -> str:
             raise click.BadParameter(f"{given!r} is not NAME=VALUE", param_hint="-p")
         merged[name] = json.dumps(value) if _json_or_none(value) is None and value.strip() != "null" else value
     return "{" + ",".join(f"{json.dumps(name)}:{value}" for name, value in merged.items()) + "}"
+
+
+def _object(text: str) -> dict[str, Any]:
+    """What --data says. Raises UsageError with the place where it stops being JSON."""
+    try:
+        document = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    except json.JSONDecodeError as error:
+        place = (
+            f"at character {error.pos + 1}" if error.lineno == 1 else f"at line {error.lineno}, column {error.colno}"
+        )
+        problem = error.msg[:1].lower() + error.msg[1:]
+        raise click.UsageError(f"--data is not JSON {place}: {problem}") from None
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise click.UsageError(f"--data cannot be sent: {reason}") from None
+    if not isinstance(document, dict):
+        raise click.UsageError('--data is JSON, but not an object such as {"plan": "pro"}')
+    return document
 
 
 def _json_or_none(text: str) -> Any:

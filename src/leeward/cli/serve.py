@@ -1,23 +1,32 @@
-"""`leeward serve`: the server in the foreground. Its log goes to stderr as JSON lines; the first start says how to begin."""
+"""`leeward serve`: the server in the foreground.
+
+Where stderr is a terminal, a person reads it: each start says how to begin, with a link that signs in once, and only
+troubles are told, in words. Elsewhere stderr is the log, as JSON lines; the link is written at the first start only.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from leeward.cli.connection import FIRST_KEYS, load_settings, loopback
 from leeward.cli.form import Within, command as make
-from leeward.cli.terminal import Session, printable, show, talk
+from leeward.cli.terminal import Session, printable, program, show, talk
+from leeward.settings import find
 
 if TYPE_CHECKING:
     from leeward.server.app import Application
 
 __all__ = ["command"]
+
+PORT_DEFAULT: Final = 5330
+_NO_TROUBLE: Final = frozenset({"ready", "stopped", "expired_days_dropped"})
 
 
 @make(
@@ -63,12 +72,12 @@ def command(
 
     from leeward.cli.hosting import bind_or_explain, host as run_here
 
-    listener = bind_or_explain(server.host, server.port, "serve")
+    listener = bind_or_explain(server.host, server.port, "serve", Path(server.data_dir))
 
     from leeward.server.app import Application
     from leeward.server.logs import json_lines
 
-    report = json_lines()
+    report = _in_words if sys.stderr.isatty() else json_lines()
     application = Application(loaded.settings, Path(server.data_dir), report)
 
     async def ready(url: str) -> None:
@@ -84,17 +93,45 @@ def command(
 
 
 async def _say_ready(application: Application, url: str) -> None:
-    """What a person needs to begin. Only the first start shows a secret, and that one is used up by its first use."""
+    """What a person needs to begin. The one secret is a link that its first use uses up.
+
+    A log may be read by others, and later: there it is written at the first start only.
+    """
     if not application.first_start and not sys.stderr.isatty():
         return
+    there = _there(url, application.data_dir)
     keys = application.data_dir / FIRST_KEYS
     talk(f"leeward serves {url}  (data in {printable(str(application.data_dir))})")
-    if application.first_start:
-        secret = await application.control.create_sign_in_link()
-        talk(f"  Open   {url}/login/{secret}  (signs you in once; valid 15 minutes)")
+    secret = await application.control.create_sign_in_link()
+    talk(f"  Open   {url}/login/{secret}  (signs you in once; valid 15 minutes)")
+    if keys.exists():
         talk(f"  Keys   {printable(str(keys))}  (take them, then delete the file)")
-        talk("  Send   leeward send hello -p name=world")
+        talk(f"  Send   {program()} send hello -p name=world{there}")
     if not loopback(application.settings.server.host) and keys.exists():
         talk(f"warning: other machines can reach this server, and its first keys still lie in {printable(str(keys))}")
         talk("fix: put the keys where you keep secrets, then delete the file")
     talk("Ctrl+C stops.")
+
+
+def _there(url: str, data_dir: Path) -> str:
+    """The option by which another command finds this server, if it would not by itself."""
+    if url.endswith(f":{PORT_DEFAULT}") and str(data_dir) == find.data_dir(os.environ):
+        return ""
+    return f" --host {url}" if loopback(url) else f" --data-dir {printable(shlex.quote(str(data_dir)))}"
+
+
+def _in_words(event: str, fields: dict[str, Any], /) -> None:
+    """The server's log for a person: troubles only, each with its reason and cure."""
+    if event in _NO_TROUBLE:
+        return
+    found = {name: fields[name] for name in ("path", "reason", "error", "was") if fields.get(name)}
+    reasons = [
+        f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else str(value)
+        for value in found.values()
+    ]
+    try:
+        talk(printable(": ".join([f"warning: {event.replace('_', ' ')}", *reasons])))
+        if fields.get("fix"):
+            talk(f"fix: {printable(str(fields['fix']))}")
+    except (OSError, ValueError):
+        pass  # boundary: the terminal is gone; events must be taken all the same

@@ -20,13 +20,15 @@ from leeward.wire import native_encode
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from leeward.sender.config import Config
     from leeward.sender.results import Stats
 
 __all__ = ["Client", "capture", "client", "flush", "init", "shutdown", "stats"]
+
+_NOTHING: dict[str, Any] = {}
 
 
 class Client:
@@ -198,10 +200,14 @@ class Client:
     def _configured(self) -> Config:
         return self._config or self._configure(configure(os.environ))
 
-    def _configure(self, config: Config, ignored: Iterable[str] = ()) -> Config:
+    def _configure(self, config: Config, ignored: Mapping[str, Any] = _NOTHING) -> Config:
         """Take a configuration; what is under way with the old one comes to an end by itself."""
         try:
             self._change_to(config)
+            if ignored.get("send") is False or ignored.get("before_send") is not None:
+                # A word that we do not know, but whose neglect would send what the program did not want sent.
+                self._off = True
+                self._counts.last_error = "off: before_send and send=False are not supported"
         except Exception as error:
             # Boundary: `init`, the constructor and `disabled` come through here; the client is off, the program goes on.
             self._off = True

@@ -31,21 +31,20 @@ LEVELS: Final = {
 def timestamp_of(value: Any) -> int | str | None:
     """Milliseconds since 1970, or an RFC 3339 text as it is; a time without a zone is UTC. None if it is no time."""
     try:
-        kind = type(value)
-        if kind is int:
-            time_ms = value
-        elif kind is bool:
-            return None
-        elif issubclass(kind, str):
-            return _rfc3339(bounded_text(value))
-        elif issubclass(kind, (int, float)):
-            time_ms = int(value)
-        else:
-            time_ms = _instant_ms(value)
-        return time_ms if -TIME_MS_MAX <= time_ms <= TIME_MS_MAX else None
+        time = _time_of(value)
     except Exception:
         # Boundary: NaN, or whatever a caller's class does when it is asked.
         return None
+    return time if type(time) is not int or -TIME_MS_MAX <= time <= TIME_MS_MAX else None
+
+
+def _time_of(value: Any) -> int | str | None:
+    kind = type(value)
+    if kind is bool:
+        return None
+    if issubclass(kind, str):
+        return _rfc3339(bounded_text(value))
+    return int(value) if issubclass(kind, (int, float)) else _instant_ms(value)
 
 
 def _rfc3339(text: str) -> str | None:
@@ -59,7 +58,8 @@ def _instant_ms(value: Any) -> int:
     utcoffset = getattr(value, "utcoffset", None)
     if utcoffset is not None and utcoffset() is None:
         value = value.replace(tzinfo=sys.modules["datetime"].timezone.utc)
-    return round(value.timestamp() * 1000)
+    time_s: float = value.timestamp()
+    return round(time_s * 1000)
 
 
 def event_id_of(value: Any) -> str | None:

@@ -85,7 +85,7 @@ class Pipeline:
             bounded_text(name) or "unnamed",
             data if type(data) is dict else {"value": data},
             id=event_id,
-            timestamp_ms=now_ms if time is None else time,
+            timestamp_ms=now_ms if time is None else time,  # type: ignore[arg-type]  # the wire reads RFC 3339, too
             level="" if level is None else level_of(level),
             distinct_id=bounded_text(distinct_id),
             session_id="" if session_id is None else bounded_text(session_id),

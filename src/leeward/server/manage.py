@@ -35,6 +35,13 @@ _SMALL_BODY = BodyLimits(packed_bytes_max=16 * 1024, unpacked_bytes_max=16 * 102
 _Taken = TypeVar("_Taken")
 
 
+class _RowHead(msgspec.Struct):
+    answer: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET  # a batch's; events have no such field
+
+
+_DECODE_ROW_HEAD = msgspec.json.Decoder(_RowHead).decode
+
+
 class Manage:
     """The handlers."""
 
@@ -87,16 +94,19 @@ class Manage:
         return json_response(DeadLetterList(count, letters, self._dead_letters.unreadable))
 
     async def dead_letters_replay(self, request: Request) -> Response:
-        """Put a letter's events back into the log; the letter goes once they are on stable storage there."""
+        """Put a letter's events back into the log; the letter goes once they are on stable storage there.
+
+        A batch's row is no event and is left out: what it would say is lost, the batch's events are not.
+        """
         letter_id = request.path_parameter
         if not any(letter.id == letter_id for letter in self._dead_letters.letters(request.project)):
             raise ProtocolError("There is no such dead letter", code="dead_letter_not_found", status=404)
         rows = await asyncio.to_thread(self._dead_letters.rows, letter_id)
-        events = [event_of(row) for row in rows]
+        events = [event_of(row) for row in rows if not _is_batch(row)]
         for project in {event.project for event in events}:
             await self._pipeline.replay([event for event in events if event.project == project], project=project)
         await asyncio.to_thread(self._dead_letters.remove, letter_id)
-        return json_response(Replayed(len(rows)))
+        return json_response(Replayed(len(events)))
 
     async def _take(self, request: Request, wanted: type[_Taken]) -> _Taken:
         with self._budget.lease() as lease:
@@ -110,6 +120,10 @@ class Manage:
 
     async def _project_names(self) -> dict[int, str]:
         return {project.id: project.name for project in await self._control.list_projects()}
+
+
+def _is_batch(row: bytes) -> bool:
+    return _DECODE_ROW_HEAD(row).answer is not msgspec.UNSET
 
 
 def _key_info(key: Key, names: dict[int, str]) -> KeyInfo:

@@ -123,7 +123,9 @@ class _Collector:
             "Repeated events that were not stored again.",
             value=counters.duplicates_at_door + counters.duplicates_at_load,
         )
-        refused = CounterMetricFamily("leeward_events_refused", "Events refused, and whole requests that brought some.", labels=["reason"])
+        refused = CounterMetricFamily(
+            "leeward_events_refused", "Events refused, and whole requests that brought some.", labels=["reason"]
+        )
         for reason, count in sorted(counters.refused.items()):
             refused.add_metric([reason], count)
         yield refused

@@ -183,11 +183,11 @@ class LimitedProtocol(HttpToolsProtocol):
     def _is_untimed(self) -> bool:
         """Whether the next byte is the client's to send, and nothing would end the wait for it."""
         return (
-            self.cycle.response_complete
+            not self.transport.is_closing()  # refused: there may never have been a request
+            and self.cycle.response_complete
             and not self.pipeline
             and self._body_timer is None
             and self.timeout_keep_alive_task is None
-            and not self.transport.is_closing()
         )
 
     def _head_late(self) -> None:

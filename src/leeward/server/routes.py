@@ -15,6 +15,10 @@ Scope = Literal["public", "write", "read", "chat", "admin"]
 KeyIn = Literal["none", "header", "header or session"]
 
 
+_Name = Annotated[str, msgspec.Meta(max_length=200)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
 # -- what goes in and out --------------------------------------------------------------------------------------------
 
 
@@ -31,19 +35,36 @@ class ErrorFields(msgspec.Struct):
 
 
 class EventIn(msgspec.Struct):
-    """One event. Only `event_type` is required; other fields of the top level come out again under `attributes`."""
+    """One event. Only `event_type` is required, or `event`, which is its older name.
+
+    What `data` says of provider, model, tokens, duration, status, value and unit counts where the event itself does not
+    say it. Other fields of the top level come out again under `attributes`.
+    """
 
     event_type: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    event: _Name = ""
     data: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     id: Annotated[str, msgspec.Meta(max_length=128)] = ""
-    timestamp: int | str = 0
-    distinct_id: str = ""
-    session_id: str = ""
-    device_id: str = ""
-    correlation_id: str = ""
-    trace_id: str = ""
-    span_id: str = ""
-    level: Literal["DEBUG", "INFO", "WARN", "ERROR", "FATAL"] = "INFO"
+    timestamp: float | str | None = None
+    kind: Literal["event", "exception", "span", "log", "metric"] | None = None
+    level: Literal["DEBUG", "INFO", "WARN", "ERROR", "FATAL"] | None = None
+    distinct_id: _Name = ""
+    session_id: _Name = ""
+    device_id: _Name = ""
+    correlation_id: _Name = ""
+    trace_id: _Name = ""
+    span_id: _Name = ""
+    parent_span_id: _Name = ""
+    service: _Name = ""
+    provider: _Name = ""
+    model: _Name = ""
+    status: float | str | None = None
+    duration_ms: float | None = None
+    value: float | None = None
+    unit: _Name = ""
+    input_tokens: _Count | None = None
+    output_tokens: _Count | None = None
     error: ErrorFields | None = None
 
 

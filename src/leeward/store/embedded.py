@@ -141,7 +141,7 @@ class EmbeddedEngine:
                 self._run_child(started_s)
             except Exception as error:
                 # Boundary: no descriptors, processes or disk left is no reason never to start the store again.
-                reason = f"the store's process cannot be started or watched: {error or type(error).__name__}"
+                reason = f"the store's process cannot be started or watched: {str(error) or type(error).__name__}"
                 if reason != self._reason:
                     _logger.exception("the store's supervisor goes on after a fault")
                 self._set("down", reason)

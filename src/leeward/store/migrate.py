@@ -31,6 +31,8 @@ _TABLE_SETTINGS: Final = (
     "fsync_after_insert = 1",
     "fsync_part_directory = 1",
 )
+_FIX_SETTINGS: Final = "let leeward's database user change settings, and give leeward a database of its own"
+_FIX_COLUMNS: Final = "restore a backup of the store, or give leeward a database of its own"
 
 
 class Migration(msgspec.Struct, frozen=True):
@@ -94,17 +96,10 @@ def verify(client: ClickHouse) -> None:
 
 def _verify_columns(client: ClickHouse) -> None:
     """Without a column every event that fills it would be refused, one by one."""
-    columns = client.select(
-        "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = 'events'",
-    )
-    missing = sorted(set(_EVENT_COLUMNS) - {column["name"] for column in columns})
+    columns = client.select("SELECT name FROM system.columns WHERE database = currentDatabase() AND table = 'events'")
+    missing = set(_EVENT_COLUMNS) - {column["name"] for column in columns}
     if missing:
-        raise ConfigError(
-            f"the store's table events was changed: it has no column {', '.join(missing)}",
-            code="store_schema",
-            where="[storage] url",
-            fix="restore a backup of the store, or let [storage] url name a database that only leeward changes",
-        )
+        raise _does_not_hold(f"table events: column {', '.join(sorted(missing))}", fix=_FIX_COLUMNS)
 
 
 def _verify_session(client: ClickHouse, settings: Mapping[str, str]) -> None:
@@ -119,12 +114,12 @@ def _verify_session(client: ClickHouse, settings: Mapping[str, str]) -> None:
             raise _does_not_hold(f"setting {name} = {value} (it is {actual.get(name, 'unknown')})")
 
 
-def _does_not_hold(what: str) -> ConfigError:
+def _does_not_hold(what: str, fix: str = _FIX_SETTINGS) -> ConfigError:
     return ConfigError(
         f"the store does not hold what leeward relies on: {what}",
         code="store_settings",
         where="[storage] url",
-        fix="let leeward's database user change settings, and give leeward a database of its own",
+        fix=fix,
     )
 
 

@@ -192,6 +192,32 @@ def test_a1_who_tries_links_is_told_to_wait(pages):
     assert answers == [404] * 20 + [429]
 
 
+def noted_redeems(pages, monkeypatch):
+    asked = []
+
+    async def redeem(secret):
+        asked.append(secret)
+
+    monkeypatch.setattr(pages.control, "redeem", redeem)
+    return asked
+
+
+@pytest.mark.parametrize("secret", ["x", "a" * 42, "a" * 44, "a" * 42 + ".", "a" * 42 + "\n"])
+def test_a1_what_cannot_be_a_link_is_refused_before_the_control_database_is_asked(pages, monkeypatch, secret):
+    asked = noted_redeems(pages, monkeypatch)
+
+    assert ask(pages, "GET", f"/login/{secret}")[0] == 404
+    assert asked == []
+
+
+def test_a1_who_has_tried_too_many_links_does_not_reach_the_control_database(pages, monkeypatch):
+    asked = noted_redeems(pages, monkeypatch)
+    answers = [ask(pages, "GET", "/login/" + "a" * 43)[0] for _ in range(25)]
+
+    assert answers == [404] * 20 + [429] * 5
+    assert len(asked) == 20
+
+
 # Signing out
 
 
@@ -356,7 +382,7 @@ def test_a15_a_refusal_page_tells_nothing_internal(pages, monkeypatch):
         raise Unavailable("The control database is not open.", retry_after_s=1)
 
     monkeypatch.setattr(pages.control, "redeem", away)
-    status, headers, body = ask(pages, "GET", "/login/x")
+    status, headers, body = ask(pages, "GET", "/login/" + "x" * 43)
     assert (status, headers["retry-after"]) == (503, "1")
     assert "The control database is not open." in body
     assert "Traceback" not in body

@@ -1,0 +1,59 @@
+"""How the parts are: everybody is told in fixed sentences, whoever signed in is told why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from leeward.server.counters import Counters
+from leeward.server.operations import Operations, PartState, public, worst_state
+
+CAUSE = "no answer from unix:/var/lib/leeward/store.sock"
+PARTS = {
+    "log": PartState("healthy", "", {"bytes": 5.0}),
+    "store": PartState("degraded", "the store is not ready: events wait in the log", {"restarts": 2.0}, cause=CAUSE),
+}
+
+
+def asked(handler, parts):
+    operations = Operations(parts=lambda: parts, ready=lambda: True, counters=Counters())
+    answer = asyncio.run(getattr(operations, handler)(None))
+    return answer.status, answer.body.decode()
+
+
+def test_a15_everybody_is_told_the_state_a_sentence_and_figures_and_no_cause():
+    assert public(PARTS) == {
+        "log": {"status": "healthy", "bytes": 5.0},
+        "store": {
+            "status": "degraded",
+            "detail": "the store is not ready: events wait in the log",
+            "restarts": 2.0,
+        },
+    }
+
+
+def test_a15_a_sentence_that_is_not_one_of_the_fixed_ones_is_not_told():
+    shown = public({"store": PartState("degraded", CAUSE)})  # type: ignore[arg-type]
+
+    assert shown == {"store": {"status": "degraded", "detail": "see the server's log"}}
+
+
+@pytest.mark.parametrize("handler", ["health", "metrics"])
+def test_a15_no_place_of_this_machine_is_in_an_answer(handler):
+    status, body = asked(handler, PARTS)
+
+    assert status == 200
+    assert "store" in body
+    assert "/var/lib" not in body
+
+
+def test_health_is_that_of_the_worst_part_and_503_when_it_is_unhealthy():
+    assert worst_state(PARTS) == "degraded"
+    status, body = asked(
+        "health", {**PARTS, "log": PartState("unhealthy", "the log cannot be written: new events get 503")}
+    )
+
+    assert (status, json.loads(body)["status"]) == (503, "unhealthy")
+    assert json.loads(body)["parts"]["log"]["detail"] == "the log cannot be written: new events get 503"
