@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - a script, not a package
-"""Writes the reference pages from what they describe: settings, commands, routes, error codes.
+"""Writes the reference pages from what they describe: client, settings, commands, routes, error codes.
 
 `python docs/generate.py` writes them, `tests/test_docs.py` compares: a page that is behind fails the tests.
 """
@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,21 +16,39 @@ from typing import Any
 
 import click
 
+import leeward as public
 from leeward.cli.main import leeward
+from leeward.sender.config import HOST_DEFAULT, MODES
 from leeward.server.openapi import API_VERSION, document
 from leeward.server.routes import ROUTES, Route
-from leeward.settings.load import CLIENT_NAMES, variable_of
+from leeward.settings.load import variable_of
 from leeward.settings.tree import KEYS, SECTIONS
 from leeward.settings.words import allowed, as_toml
 
 FOLDER = Path(__file__).parent / "reference"
 SOURCE = Path(__file__).parent.parent / "src" / "leeward"
 NOTE = "<!-- Generated: python docs/generate.py -->"
+VARIABLES = {
+    "LEEWARD_API_KEY": "The key: of the client a write key, without which it is off; of the commands, unless `--key` is given.",
+    "LEEWARD_HOST": f"The server's address, with http:// or https://; else `{HOST_DEFAULT}`.",
+    "LEEWARD_DISABLED": "`1`, `true`, `yes` or `on` switches the client off.",
+    "DO_NOT_TRACK": "The same, for every program that heeds it.",
+    "LEEWARD_SPOOL_DIR": "Where the client's events wait on disk; else the user's state directory.",
+    "LEEWARD_DEBUG": "`1`: the client's troubles go to stderr, not to the logger `leeward`; keywords that it ignores are named too.",
+    "LEEWARD_CONFIG": "The configuration file; of the client only `[client]` in it is read.",
+    "TELEMETRY_API_URL": "The client's address, where `LEEWARD_HOST` is not set.",
+}
+READ_BY_COMMANDS = ("LEEWARD_API_KEY", "LEEWARD_HOST", "LEEWARD_SPOOL_DIR", "LEEWARD_CONFIG")
+MODE_MEANINGS = {
+    "durable": "Events wait in files, one folder a process; what `capture` gave an id for survives kill -9.",
+    "memory": "No files. Up to 4 MiB wait in memory, and what was not yet sent is lost on SIGKILL.",
+}
 
 
 def pages() -> dict[str, str]:
     """All pages: file name and text."""
     return {
+        "client.md": client_page(),
         "settings.md": settings_page(),
         "commands.md": commands_page(),
         "http.md": http_page(),
@@ -43,6 +63,89 @@ def _page(title: str, intro: str, *blocks: str) -> str:
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *(tuple(cell.replace("|", "\\|") for cell in row) for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+# The client
+
+
+def client_page() -> str:
+    """What `import leeward` gives: every public name, its signature and what it promises."""
+    client = public.Client
+    methods = [(f"leeward.{name}", name, getattr(client, name)) for name in ("capture", "flush", "shutdown", "stats")]
+    blocks = [_callable("leeward.init", "init", public.init), _callable("leeward.Client", "Client", client)]
+    blocks += [_callable(title, name, method) for title, name, method in methods]
+    blocks.append(f"## Client.disabled\n\n{_docstring(client.disabled)}")
+    blocks += [_fields(value) for value in (public.FlushResult, public.Stats)]
+    modes = _table(("mode", "meaning"), [(f"`{mode}`", MODE_MEANINGS[mode]) for mode in MODES])
+    variables = _table(("variable", "meaning"), [(f"`{name}`", meaning) for name, meaning in VARIABLES.items()])
+    return _page(
+        "Client",
+        "`leeward.client` is the client that `init` configures; `leeward.capture`, `flush`, `shutdown` and `stats` are "
+        "its methods. A `Client` of one's own has the same. An argument wins over the environment, that over the file. "
+        "`leeward.__version__` is the version.",
+        f"```text\n{inspect.cleandoc(public.__doc__ or '')}\n```",
+        *blocks,
+        f"## Modes\n\n{modes}",
+        f"## Environment\n\n{variables}",
+    )
+
+
+def _callable(title: str, name: str, value: Any) -> str:
+    """A heading, the signature without `self`, and the docstring."""
+    signature = inspect.signature(value)
+    kept = [parameter for parameter in signature.parameters.values() if parameter.name != "self"]
+    given = inspect.Signature.empty if inspect.isclass(value) else signature.return_annotation
+    text = str(signature.replace(parameters=kept, return_annotation=given))
+    if len(name + text) > 100:
+        inner = "".join(f"    {part},\n" for part in _parts(kept))
+        text = f"(\n{inner}){text.rpartition(')')[2]}"
+    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)  # annotations are texts in the source, and no less true
+    return f"## {title}\n\n```python\n{name}{text}\n```\n\n{_docstring(value)}"
+
+
+def _fields(value: type) -> str:
+    """A heading, the fields of a result with their types, and the docstring."""
+    fields = "".join(f"{name}: {kind}\n" for name, kind in inspect.get_annotations(value).items() if name[0] != "_")
+    return f"## leeward.{value.__name__}\n\n```python\n{fields}```\n\n{_docstring(value)}"
+
+
+def _parts(parameters: list[inspect.Parameter]) -> Iterator[str]:
+    """Each parameter as it is written, and the star before the first that must be named."""
+    starred = False
+    for parameter in parameters:
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not starred:
+            starred = True
+            yield "*"
+        yield str(parameter)
+
+
+def _docstring(value: Any) -> str:
+    """A docstring as a page: its paragraphs, and tables of what it lists by name."""
+    return "\n\n".join(_paragraph(block) for block in inspect.cleandoc(value.__doc__ or "").split("\n\n"))
+
+
+def _paragraph(block: str) -> str:
+    head, _, rest = block.partition("\n")
+    if head == "Args:":
+        return _table(("argument", "meaning"), _listed(rest, re.compile(r"    (\*{0,2}\w+): +(.*)")))
+    if head == "Returns:":
+        return "Returns: " + " ".join(rest.split())
+    columns = re.compile(r"(\w+)  +(.*)")
+    if rest and columns.fullmatch(head):
+        return _table(("field", "meaning"), _listed(block, columns))
+    return " ".join(block.split())
+
+
+def _listed(text: str, row: re.Pattern[str]) -> list[tuple[str, ...]]:
+    """Names and what is said of them; a line without a name goes on with the one before."""
+    rows: list[tuple[str, str]] = []
+    for line in text.splitlines():
+        found = row.fullmatch(line)
+        if found is not None:
+            rows.append((f"`{found[1]}`", found[2]))
+        else:
+            rows[-1] = (rows[-1][0], f"{rows[-1][1]} {line.strip()}")
+    return list(rows)
 
 
 # Settings
@@ -65,7 +168,10 @@ def settings_page() -> str:
         ]
         head = ("setting", "default", "may be", "variable", "meaning")
         blocks.append(f"## [{section}]\n\n{(struct.__doc__ or '').strip()}\n\n{_table(head, rows)}")
-    names = ", ".join(f"`{name}`" for name in sorted(CLIENT_NAMES))
+    others = [
+        (f"`{name}`", "client and commands" if name in READ_BY_COMMANDS else "client", meaning)
+        for name, meaning in VARIABLES.items()
+    ]
     return _page(
         "Settings",
         "An option wins over the environment, that over the file, that over the default. The file is `--config FILE`, "
@@ -73,7 +179,7 @@ def settings_page() -> str:
         "`leeward serve --print-config` prints one with every default, `leeward config show --origin` what is in force. "
         "A name that is not a setting is refused.",
         *blocks,
-        f"## Other variables\n\nRead by the client and the commands: {names}.",
+        f"## Other variables\n\n{_table(('variable', 'read by', 'meaning'), others)}",
     )
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import leeward
+from leeward.sender.config import MODES
 from leeward.server.routes import ROUTES
-from leeward.settings.load import variable_of
+from leeward.settings.load import CLIENT_NAMES, variable_of
 from leeward.settings.tree import KEYS
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -24,7 +26,7 @@ def _generator():
 GENERATE = _generator()
 
 
-@pytest.mark.parametrize("name", ["settings.md", "commands.md", "http.md", "errors.md"])
+@pytest.mark.parametrize("name", ["client.md", "settings.md", "commands.md", "http.md", "errors.md"])
 def test_a_reference_page_is_what_the_program_says_now(name):
     assert (DOCS / "reference" / name).read_text(encoding="utf-8") == GENERATE.pages()[name], "python docs/generate.py"
 
@@ -51,3 +53,26 @@ def test_every_route_is_documented():
 
     for route in ROUTES:
         assert f"`{route.method} {route.path}`" in page
+
+
+def test_every_public_name_and_mode_of_the_client_is_documented():
+    page = (DOCS / "reference" / "client.md").read_text(encoding="utf-8")
+
+    for name in leeward.__all__:
+        assert f"## leeward.{name}\n" in page or f"`leeward.{name}`" in page
+    assert set(GENERATE.MODE_MEANINGS) == set(MODES)
+
+
+def test_every_variable_that_the_source_reads_is_documented_and_no_other():
+    settings, client = (
+        (DOCS / "reference" / name).read_text(encoding="utf-8") for name in ("settings.md", "client.md")
+    )
+    source = "".join(path.read_text(encoding="utf-8") for path in (DOCS.parent / "src").rglob("*.py"))
+
+    read = {name for name in CLIENT_NAMES if f'environ.get("{name}"' in source}
+    assert {name for name in GENERATE.VARIABLES if name.startswith("LEEWARD_")} == read
+    for name in GENERATE.VARIABLES:
+        assert f'environ.get("{name}")' in source or f'environ.get("{name}", ' in source
+        assert f"`{name}`" in settings
+        assert f"`{name}`" in client
+    assert "LEEWARD_TEST_" not in settings

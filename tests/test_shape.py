@@ -138,7 +138,7 @@ NEVER_AT_IMPORT = [
 ]
 
 
-def test_a19_importing_the_client_pulls_in_neither_dependencies_nor_network_modules():
+def test_importing_the_client_pulls_in_neither_dependencies_nor_network_modules():
     command = [sys.executable, "-S", "-I", "-c", f"import sys; sys.path.insert(0, {str(SOURCE.parent)!r})" + CLIENT]
 
     loaded = subprocess.run([*command, *NEVER_AT_IMPORT], capture_output=True, text=True, check=True)

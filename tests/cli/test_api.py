@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from leeward.cli import api
-from leeward.cli.api import Api, masked_key
+from leeward.cli.api import Answer, Api, checked_address, masked_key
 from leeward.errors import BadCredentials, LeewardError, RateLimited, Refused, Unavailable
 
 KEY = "lw_" + "k" * 28 + "x9Qd"
@@ -199,3 +199,35 @@ def test_an_address_that_is_none_is_refused_before_anything_is_sent(url):
 def test_of_a_short_key_nothing_is_shown():
     assert masked_key("secret") == "…"
     assert masked_key(KEY) == "…x9Qd"
+
+
+@pytest.mark.parametrize(
+    ("given", "fix"),
+    [
+        ("localhost", "it begins with http:// or https://: http://localhost:5330"),
+        ("127.0.0.1:6001", "it begins with http:// or https://: http://127.0.0.1:6001"),
+        ("telemetry.example.com", "it begins with http:// or https://: https://telemetry.example.com"),
+        ("local host", "it looks like http://127.0.0.1:5330 or https://telemetry.example.com"),
+        ("host:port", "it looks like http://127.0.0.1:5330 or https://telemetry.example.com"),
+        ("ftp://localhost", "it looks like http://127.0.0.1:5330 or https://telemetry.example.com"),
+    ],
+)
+def test_an_address_without_a_scheme_is_told_the_one_that_was_meant(given, fix):
+    with pytest.raises(LeewardError) as refused:
+        checked_address(given)
+    assert refused.value.fix == fix
+
+
+def test_a_spare_key_takes_over_once_where_the_first_may_not(monkeypatch):
+    used = []
+
+    def refuse(self, *_):
+        used.append(self._key)
+        return Answer(403, {}, b'{"error": "no", "code": "forbidden", "details": ["ask someone"]}')
+
+    monkeypatch.setattr(Api, "exchange", refuse)
+    with pytest.raises(LeewardError) as refused:
+        Api("http://x", "one", "here", ("two", "there")).get("/")
+
+    assert used == ["one", "two"]
+    assert (refused.value.where, refused.value.fix) == ("there", "ask someone")

@@ -148,3 +148,20 @@ def test_a_port_that_is_none_is_left_to_the_address_check(home):
 
     with pytest.raises(LeewardError, match="is not a server's address"):
         target.api("read")
+
+
+def test_the_address_is_looked_at_before_a_key_is_missed(home):
+    with pytest.raises(LeewardError, match=r"'127\.0\.0\.1:5330' is not a server's address"):
+        _target(home, host="127.0.0.1:5330").api("read")
+
+
+def test_a_spare_key_is_only_for_the_clients_variable_and_for_servers_of_this_machine(home):
+    directory = _default_dir(home)
+    directory.mkdir(parents=True)
+    (directory / "first-keys.json").write_text(json.dumps(KEYS))
+
+    assert _target(home, LEEWARD_API_KEY="k").api("read")._spare == ("lw_r", str(directory / "first-keys.json"))
+    assert _target(home, key="k").api("read")._spare is None
+    assert _target(home, LEEWARD_API_KEY="k", host="https://telemetry.example.com").api("read")._spare is None
+    (directory / "first-keys.json").write_text("{")
+    assert _target(home, LEEWARD_API_KEY="k").api("read")._spare is None

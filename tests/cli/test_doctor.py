@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import programs
 from leeward.cli import checks
 from leeward.cli.api import Answer
 from leeward.cli.connection import Target, load_settings
@@ -201,3 +202,27 @@ def test_every_address_is_listed_without_its_password(tmp_path):
         "clients and commands: http://h (another machine); HTTPS_PROXY is set, and not used",
         "server: clickhouse://me:…@db:8123/x",
     ]
+
+
+def test_events_that_wait_for_another_host_are_warned_of(at_server, server, tmp_path, monkeypatch):
+    body = "leeward.capture('left'); leeward.capture('left'); os.kill(os.getpid(), 9)"
+    programs.run(programs.program(body, "http://127.0.0.1:1", tmp_path))
+    monkeypatch.setenv("LEEWARD_SPOOL_DIR", str(tmp_path))
+
+    shown = at_server("doctor", "--json")
+
+    found = next(check for check in shown.json()["checks"] if check["name"] == "spools")
+    assert found["state"] == "warn"
+    assert found["detail"].startswith("2 events (")
+    assert found["detail"].endswith(f"wait for another host or key in {tmp_path}")
+    assert found["fix"] == "they leave when a program with that host and key runs again"
+
+
+def test_a_spool_in_which_nothing_waits_for_others_is_well(tmp_path):
+    found = list(checks._spools(Target("http://x", None, True, "k", "--key"), {"LEEWARD_SPOOL_DIR": str(tmp_path)}))
+
+    assert [(check.name, check.state) for check in found] == [("spools", "ok")]
+
+
+def test_its_own_event_is_named_in_its_help(terminal):
+    assert "leeward.doctor" in terminal("doctor", "--help").out

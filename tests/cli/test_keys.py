@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 
+from leeward.cli import running
 from leeward.clock import SystemClock
 from leeward.server.control.database import Control
+from server_process import free_port
 
 
 def _made_directory(path):
@@ -103,7 +107,11 @@ def test_a_project_that_is_not_there_is_refused_both_ways(terminal, at_server):
     over_http = at_server("keys", "create", "--scope", "read", "--project", "x")
 
     assert here.code == over_http.code == 1
-    assert here.err.lower() == over_http.err.lower() == "error: there is no project 'x'\n"
+    assert here.err.lower() == over_http.err.lower()
+    assert here.err == (
+        "error: there is no project 'x'\n"
+        "fix: leave --project away, or give the name of a project as leeward keys list shows it\n"
+    )
 
 
 def test_without_a_database_it_says_how_one_is_made(terminal):
@@ -136,3 +144,39 @@ def test_completion_is_silent_where_there_is_nothing(terminal):
     from leeward.cli.keys import _complete_id
 
     assert _complete_id(None, None, "") == []
+
+
+def test_without_any_key_the_fix_leads_to_one(terminal):
+    """The first keys are deleted, the server is asked, refuses, and is stopped: then the printed command makes a key."""
+    directory = _made_directory(terminal.home / "my data")
+    (directory / "first-keys.json").unlink()
+    here = running.Running.this_process(6001, "http://127.0.0.1:6001", directory)
+    running.note(here, os.environ)
+
+    refused = terminal("query", "--host", "http://127.0.0.1:6001")
+    assert refused.code == 1
+    assert "give one of scope read with --key KEY or LEEWARD_API_KEY=KEY; where there is none, stop" in refused.err
+    running.forget(here, os.environ)
+    made = terminal(*shlex.split(refused.err.rpartition("then: leeward ")[2]))
+
+    assert made.code == 0
+    assert made.out.startswith("lw_")
+
+
+def test_a_stopped_server_that_leeward_host_names_is_no_obstacle(terminal, monkeypatch):
+    _made_directory(terminal.home / ".local" / "share" / "leeward")
+    port = free_port()
+    monkeypatch.setenv("LEEWARD_SERVER__PORT", str(port))
+    monkeypatch.setenv("LEEWARD_HOST", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("LEEWARD_API_KEY", "lw_" + "w" * 32)
+
+    assert terminal("keys", "create", "--scope", "admin").out.startswith("lw_")
+
+
+def test_a_server_that_was_named_and_answers_is_asked_and_no_database_is_opened_instead(terminal, server):
+    directory = _made_directory(terminal.home / "d")
+
+    refused = terminal("keys", "list", "--host", server.url, "--data-dir", str(directory), "--key", "lw_" + "x" * 32)
+
+    assert refused.code == 1
+    assert f"{server.url} does not accept the key …xxxx" in refused.err

@@ -113,9 +113,18 @@ def test_what_it_shows_alone_can_be_typed():
         ),
         (
             ("serve", "--port", "x"),
-            "invalid value for '--port': 'x' is not a valid integer range",
+            "--port is 'x', but must be a whole number from 0 to 65535",
             "leeward serve --help",
         ),
+        (
+            ("query", "--limit", "0"),
+            "--limit is '0', but must be a whole number from 1 to 1000",
+            "leeward query --help",
+        ),
+        (("query", "--limit", "5000"), "--limit is '5000', but must be a whole number from 1 to 1000", None),
+        (("serve", "--port", "99999"), "--port is '99999', but must be a whole number from 0 to 65535", None),
+        (("serve", "--port", "80x"), "--port is '80x', but must be a whole number from 0 to 65535", None),
+        (("query", "--wait-ms", "-1"), "--wait-ms is '-1', but must be a whole number from 0 to 5000", None),
         (("send",), "missing argument 'EVENT'", "leeward send --help"),
         (("--colour",), "--colour is not an option of leeward", None),
     ],
@@ -265,3 +274,13 @@ def test_the_shell_completes_commands_and_options(tmp_path):
 
     shown = command(tmp_path, COMP_WORDS="leeward query --ev", COMP_CWORD="2", _LEEWARD_COMPLETE="bash_complete")
     assert shown.out.split() == ["plain,--event-type"]
+
+
+@pytest.mark.parametrize("name", ["keys", "config"])
+def test_a_group_alone_shows_its_help_like_the_top(terminal, name):
+    shown = terminal(name)
+
+    assert shown == terminal(name, "--help")
+    assert shown.code == 0
+    assert "Usage: leeward" in shown.out
+    assert shown.out.count("\n") > 10

@@ -86,12 +86,33 @@ def test_where_there_are_more_the_cursor_is_said(at_server):
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (("--since", "yesterday"), "error: start: must be milliseconds since 1970 or an RFC 3339 time\n"),
-        (("--cursor", "x"), "error: cursor: is not one that this query gave\n"),
+        (
+            ("--since", "yesterday"),
+            "error: --since is 'yesterday', but must be 15m, 2h or 7d ago, an RFC 3339 time, or milliseconds since 1970\n",
+        ),
+        (
+            ("--until", "9" * 16),
+            f"error: --until is '{'9' * 16}', but must be 15m, 2h or 7d ago, an RFC 3339 time, or milliseconds since 1970\n",
+        ),
+        (("--since", "1h", "--until", "2h"), "error: --since 1h must lie before --until 2h\n"),
+        (
+            ("--since", "2026-01-02", "--until", "2026-01-01T00:00:00+01:00"),
+            "error: --since 2026-01-02 must lie before --until 2026-01-01T00:00:00+01:00\n",
+        ),
     ],
 )
-def test_what_the_server_refuses_is_said_in_its_words(at_server, arguments, error):
-    assert at_server("query", *arguments) == (1, "", error)
+def test_a_time_that_is_none_is_refused_by_its_option_with_what_may_be_said(terminal, arguments, error):
+    assert terminal("query", *arguments) == (2, "", error + "fix: leeward query --help\n")
+
+
+def test_what_the_server_refuses_is_said_in_its_words(at_server):
+    assert at_server("query", "--cursor", "x") == (1, "", "error: cursor: is not one that this query gave\n")
+
+
+def test_a_level_may_be_written_small(at_server):
+    at_server("send", "small.level", "--level", "error")
+
+    assert at_server("query", "--event-type", "small.level", "--level", "Error").out.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -107,9 +128,10 @@ def test_what_cannot_be_asked_is_wrong_usage(at_server, arguments):
 def test_a_time_may_be_so_long_ago(monkeypatch, text, ago_ms):
     monkeypatch.setattr(query.time, "time_ns", lambda: 10**18)
 
-    assert query._time(text) == str(10**12 - ago_ms)
-    assert query._time("2026-11-22T07:00Z") == "2026-11-22T07:00Z"
-    assert query._time("1795322741463") == "1795322741463"
+    assert query._time(text, "--since") == query._time(f"{text} ago", "--since") == str(10**12 - ago_ms)
+    assert query._time("2026-11-22T07:00Z", "--since") == "2026-11-22T07:00Z"
+    assert query._time("1795322741463", "--since") == "1795322741463"
+    assert query._time("999999999d", "--since") == "0"
 
 
 def test_a_key_without_the_scope_is_told_which_one_it_needs(at_server, server):
@@ -120,6 +142,10 @@ def test_a_key_without_the_scope_is_told_which_one_it_needs(at_server, server):
     assert refused.code == 1
     assert "read" in refused.err
     assert "where: --key" in refused.err
+    assert (
+        "fix: --key holds a write key: pass --key with a read key, or: leeward keys create --scope read\n"
+        in refused.err
+    )
     assert keys["write"] not in refused.err
 
 
@@ -236,3 +262,31 @@ def test_what_is_remembered_of_the_shown_is_bounded_in_time(monkeypatch, capsys)
 
     assert api.asked[2]["start"] == "98000"
     assert shown == ["a", "b", "a"]  # only a server that gives what was not asked for could repeat it
+
+
+def test_a_clients_write_key_in_the_environment_hinders_nobody_at_the_server_of_this_machine(
+    at_server, server, monkeypatch
+):
+    made = at_server("keys", "create", "--scope", "write", "--json").json()["key"]
+    monkeypatch.setenv("LEEWARD_API_KEY", made)
+
+    assert at_server("query", "--limit", "1").code == 0
+    assert at_server("keys", "list").code == 0
+    assert at_server("doctor").code == 0
+    refused = at_server("query", "--key", made)  # it was chosen for this command: it is not replaced
+    assert refused.code == 1
+
+
+def test_a_clients_write_key_where_there_are_no_first_keys_says_what_to_pass(at_server, server, monkeypatch):
+    keys = json.loads((server.data_dir / "first-keys.json").read_text())
+    monkeypatch.setenv("LEEWARD_API_KEY", keys["write"])
+    monkeypatch.setattr("leeward.cli.connection.FIRST_KEYS", "deleted.json")
+
+    assert at_server("query").err.splitlines()[1:] == [
+        "where: LEEWARD_API_KEY",
+        "fix: LEEWARD_API_KEY holds a write key: pass --key with a read key, or: leeward keys create --scope read",
+    ]
+    assert at_server("keys", "list").err.splitlines()[2] == (
+        "fix: LEEWARD_API_KEY holds a write key: pass --key with an admin key, "
+        "or: with the server stopped: leeward keys create --scope admin"
+    )

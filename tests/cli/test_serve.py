@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+import importlib
 import json
+import os
+import pty
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import tomllib
 import urllib.request
 
 import pytest
 
-from commands import command, serve, started
+from commands import LIMIT_S, command, serve, started, variables
 from leeward.cli import running
 from leeward.settings.load import load
 from leeward.settings.tree import KEYS, Settings
+
+serve_command = importlib.import_module("leeward.cli.serve")  # its name is taken by the helper that starts one
 
 
 def _get(url: str) -> tuple[int, bytes]:
@@ -66,6 +73,16 @@ def test_a_port_that_another_leeward_has_is_refused_with_its_pid_and_data(tmp_pa
         f"fix: leeward serve --port {int(port) + 1}, or stop it: kill {pid}\n"
     )
     assert not (tmp_path / "other").exists()
+
+
+def test_where_port_and_data_clash_the_cure_is_for_both(server):
+    port = server.url.rpartition(":")[2]
+
+    refused = command(server.home, "serve", "--port", port)
+
+    assert refused.err.splitlines()[2] == (
+        f"fix: use that one, or: leeward serve --port {int(port) + 1} --data-dir FOLDER"
+    )
 
 
 def test_a_port_that_someone_else_has_is_refused(tmp_path):
@@ -165,3 +182,93 @@ def test_a_server_that_was_killed_leaves_a_note_that_hinders_nobody(tmp_path):
     with started(tmp_path, "serve", "--json", "--port", port) as second:
         assert second.facts["url"] == first.url
         assert second.stop().code == 0
+
+
+# On a terminal
+
+
+def _on_a_terminal(home, *arguments):
+    """What a person sees of a start and a stop; stderr alone is the terminal."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "leeward", "serve", "--json", *arguments],
+        env=variables(home),
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    )
+    os.close(theirs)
+    with process:
+        try:
+            facts = json.loads(process.stdout.readline())
+            process.send_signal(signal.SIGINT)
+            assert process.wait(LIMIT_S) == 0
+            return facts, _rest(ours).decode().replace("\r\n", "\n")
+        finally:
+            if process.poll() is None:
+                process.kill()
+            os.close(ours)
+
+
+def _rest(descriptor):
+    found = b""
+    try:
+        while part := os.read(descriptor, 65536):
+            found += part
+    except OSError:  # the other end is closed: that is how a terminal's end looks on Linux
+        return found
+    return found
+
+
+def test_on_a_terminal_every_start_gives_a_link_that_signs_in_and_no_line_is_json(tmp_path):
+    for _ in range(2):
+        facts, seen = _on_a_terminal(tmp_path, "--port", "0")
+
+        lines = seen.splitlines()
+        assert lines[0] == f"leeward serves {facts['url']}  (data in {facts['data_dir']})"
+        assert lines[1].startswith(f"  Open   {facts['url']}/login/")
+        assert lines[2].startswith(f"  Keys   {facts['data_dir']}/first-keys.json")
+        assert lines[3].startswith("  Send   ")
+        assert lines[3].endswith(f" send hello -p name=world --host {facts['url']}")
+        assert lines[4] == "Ctrl+C stops."
+        assert not [line for line in lines if line.startswith("{")]
+
+
+def test_the_hint_names_what_other_commands_would_not_find_by_themselves(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    default, other = tmp_path / ".local" / "share" / "leeward", tmp_path / "my data"
+
+    assert serve_command._there("http://127.0.0.1:5330", default) == ""
+    assert serve_command._there("http://127.0.0.1:6001", default) == " --host http://127.0.0.1:6001"
+    assert serve_command._there("http://127.0.0.1:5330", other) == " --host http://127.0.0.1:5330"
+    assert serve_command._there("http://10.0.0.7:5330", other) == f" --data-dir '{other}'"
+
+
+def test_the_printed_hint_sends_an_event(server):
+    there = serve_command._there(server.url, server.data_dir)
+
+    assert command(server.home, "send", "hello", "-p", "name=world", *there.split()).code == 0
+
+
+def test_troubles_are_told_in_words_and_nothing_else_is(capsys):
+    serve_command._in_words("ready", {"url": "http://x"})
+    serve_command._in_words("request_failed", {"request_id": "r", "path": "/x\x1b", "error": ValueError("bad")})
+    serve_command._in_words("store_unavailable", {"reason": "no answer", "fix": "start it"})
+
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: request failed: /x\\u001b: ValueError: bad",
+        "warning: store unavailable: no answer",
+        "fix: start it",
+    ]
+
+
+def test_a_terminal_that_is_gone_stops_no_server(monkeypatch):
+    def gone(_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(serve_command, "talk", gone)
+
+    serve_command._in_words("writer_failed", {"error": ValueError("x")})

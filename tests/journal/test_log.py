@@ -417,6 +417,28 @@ def test_i11_after_a_fault_that_nobody_foresaw_its_group_is_never_read_and_no_se
     assert payloads(again) == [b"good", b"next"]
 
 
+class ReadTwice(list):
+    """A group that can be measured and written, and then no memory is left to keep it."""
+
+    reads = 0
+
+    def __iter__(self):
+        self.reads += 1
+        if self.reads > 2:
+            raise MemoryError
+        return super().__iter__()
+
+
+def test_i11_a_group_that_was_written_but_not_kept_is_not_read_in_the_next_ones_place(log):
+    committed(log, b"good")
+
+    with pytest.raises(MemoryError):
+        log.append(ReadTwice(records(b"lost")))
+
+    assert committed(log, b"next") == 2
+    assert payloads(log) == [b"good", b"next"]
+
+
 @pytest.mark.parametrize("call", ["pwrite", "fsync", "fsync_dir"])
 def test_i11_a_segment_whose_making_met_such_a_fault_is_made_anew(call):
     disk = ForgetfulDisk()

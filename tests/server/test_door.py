@@ -48,6 +48,7 @@ class Memory(RuleBasedStateMachine):
         self.now += 1
         before = self.door.first_seen(project, kind, name)
         seen = self.door.admit(project, kind, name, self.now)
+        seen = None if seen is None else abs(seen)
         assert seen == before
         self.enter((project, kind, name), seen)
 
@@ -184,10 +185,20 @@ def test_w3_what_is_taken_back_leaves_its_room_to_others():
 def test_the_same_id_of_another_project_or_kind_is_another_id():
     door = Door()
     door.admit(1, "event", "e", 5)
+    door.confirm(1, [("event", "e")], 5)
 
     assert door.admit(2, "event", "e", 6) is None
     assert door.admit(1, "span", "e", 7) is None
     assert door.admit(1, "event", "e", 8) == 5
+
+
+def test_w9_what_is_not_on_stable_storage_yet_says_so_until_it_is_confirmed():
+    door = Door()
+    door.admit(1, "event", "e", 5)
+
+    assert (door.admit(1, "event", "e", 6), door.first_seen(1, "event", "e")) == (-5, 5)
+    door.confirm(1, [("event", "e")], 5)
+    assert (door.admit(1, "event", "e", 7), door.first_seen(1, "event", "e")) == (5, 5)
 
 
 @settings(deadline=None)

@@ -193,7 +193,9 @@ def test_w1_the_repeat_of_an_event_waits_for_the_log_as_the_first_one_does(on_a_
 
         assert (await first).duplicates == 0
         assert (await repeat).duplicates == 1
-        assert road.stored_ids() == ["e1"]
+        assert road.stored_ids() == ["e1", "e1"]  # each is answered for what it wrote; the load stores it once
+        assert (await road.run(road.take(b'{"event_type":"a","id":"e1"}'))).duplicates == 1
+        assert road.stored_ids() == ["e1", "e1"]
 
     on_a_road(scenario)
 
@@ -530,5 +532,28 @@ def test_w9_a_repeat_whose_first_request_failed_after_all_is_stored_with_the_res
         outcome = await second
         assert (outcome.accepted, outcome.duplicates) == (2, 1)
         assert sorted(road.stored_ids()) == ["e1", "e2"]
+
+    on_a_road(scenario)
+
+
+def test_w9_a_repeat_is_not_answered_for_a_later_request_that_is_not_durable_either(on_a_road):
+    async def scenario(road):
+        road.commit._group_bytes_max = 1
+        road.files.broken = True
+        first = asyncio.create_task(road.take(b'{"event_type":"a","id":"e1"}'))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(road.take(b'{"event_type":"a","id":"e1"}'))
+        await asyncio.sleep(0)
+        road.commit.run_once()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        third = asyncio.create_task(road.take(b'{"event_type":"a","id":"e1"}'))
+        await asyncio.sleep(0)
+        await road.settled()
+
+        for request in (first, second, third):
+            with pytest.raises(Unavailable):
+                await request
+        assert road.stored_ids() == []
 
     on_a_road(scenario)

@@ -196,6 +196,7 @@ def test_a_body_that_is_read_before_its_answer_has_its_readers_limit_alone(run):
         assert not connection.transport.closed
         await connection.send(b"0123456789")
         assert connection.answers == 1
+        assert [timer.at_s for timer in connection.loop.waiting] == [1000 + IDLE_S], "it was read: no time of its own"
         connection.loop.pass_s(IDLE_S)
         assert connection.transport.closed
 

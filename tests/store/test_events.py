@@ -84,6 +84,13 @@ def test_w11_honest_repeats_in_another_block_are_both_stored(store):
     assert ids(store.query(ALL)) == ["e1", "e1"]
 
 
+def test_w13_a_poison_row_whose_error_is_cut_inside_a_character_is_refused_like_any_other(real_store):
+    for shift in range(4):
+        poison = b'{"project":"' + b"x" * shift + "é😀".encode() * 300 + b'"}'
+        with pytest.raises(StoreRefused):
+            real_store.load(Block(instance="log", first=0, last=0, segment=1, lines=[poison]))
+
+
 def test_w13_a_block_with_one_row_that_cannot_be_read_is_refused_whole(store):
     good = block([event(f"e{i}") for i in range(10)], batches=[])
     for poison in (b'{"project":"x"}', b"{", b"[]", b'{"nobody":1}', good.lines[0][:-1] + b',"data":{}}'):

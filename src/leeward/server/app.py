@@ -221,7 +221,7 @@ class Application:
     def _telemetry_handlers(self, budget: ByteBudget) -> dict[str, Handler]:
         server = self.settings.server
         batches = Batches(
-            door=self.door,
+            durable=self.pipeline.durable_batch,
             store=self.store.events,
             dead_letters=self.dead_letters,
             keeping_up=lambda: not self.writer.trouble,
@@ -242,6 +242,7 @@ class Application:
             cursors=Cursors(_secret(self.data_dir / "secret.key")),
             clock=self.clock,
             retention_ms=self._retention_ms,
+            newest_ms=lambda: self.pipeline.newest_received_ms,
             run=self.reads.run,
         )
         return {
@@ -309,9 +310,8 @@ class Application:
         return self.pipeline.bytes_taken - self.writer.bytes_loaded
 
     def lag(self) -> str:
-        """How far the store is behind, in words."""
-        trouble = self.writer.trouble
-        return f"{self.unstored_bytes():,} bytes of the log are not loaded yet" + (f" ({trouble})" if trouble else "")
+        """How far the store is behind, in words, without a place: callers see it."""
+        return f"{self.unstored_bytes():,} bytes of the log are not loaded yet"
 
     def parts(self) -> dict[str, PartState]:
         """How every part is; waits for none of them."""
@@ -331,13 +331,19 @@ class Application:
             "damaged_spans": float(statistics.damaged_spans),
         }
         if statistics.failed:
-            return PartState("unhealthy", statistics.failed, figures)
+            return PartState(
+                "unhealthy", "the log cannot be written: new events get 503", figures, cause=statistics.failed
+            )
         if self.unstored_bytes() > self.settings.storage.log_bytes_max:
             return PartState("unhealthy", "the log is full: new events get 503 until the store catches up", figures)
         if self.pipeline.trouble:
-            return PartState("degraded", f"new events get 503: {self.pipeline.trouble}", figures)
+            return PartState(
+                "degraded", "the log did not take the last events: they got 503", figures, cause=self.pipeline.trouble
+            )
         if statistics.damaged_spans:
-            return PartState("degraded", "damaged records were set aside in log/damaged", figures)
+            return PartState(
+                "degraded", "damaged records were set aside", figures, cause="damaged records are in log/damaged"
+            )
         return PartState("healthy", "", figures)
 
     def _store_state(self) -> PartState:
@@ -345,17 +351,27 @@ class Application:
         figures = {"restarts": float(state.restarts)}
         if state.state == "ready":
             return PartState("healthy", "", figures)
-        return PartState("degraded", state.reason or f"the store is {state.state}", figures)
+        return PartState(
+            "degraded",
+            "the store is not ready: events wait in the log",
+            figures,
+            cause=state.reason or f"the store is {state.state}",
+        )
 
     def _writer_state(self) -> PartState:
         statistics = self.writer.statistics()
         figures = {"dead_letters": float(len(self.dead_letters)), "filter_ids": float(statistics.filter_ids)}
         if statistics.trouble:
-            return PartState("degraded", statistics.trouble, figures)
+            return PartState(
+                "degraded",
+                "events cannot be loaded into the store just now: they wait in the log",
+                figures,
+                cause=statistics.trouble,
+            )
         if len(self.dead_letters):
             return PartState("degraded", "the store refuses some events: see /api/dead-letters", figures)
         if self.unstored_bytes() > LAG_BYTES_HIGH:
-            return PartState("degraded", self.lag(), figures)
+            return PartState("degraded", "the store is behind: events wait in the log", figures, cause=self.lag())
         return PartState("healthy", "", figures)
 
     def _disk_state(self) -> PartState:

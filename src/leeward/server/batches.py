@@ -17,12 +17,12 @@ from leeward.server.routes import BatchStatus, RefusedEvent
 from leeward.store.clickhouse import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from leeward.clock import Clock
     from leeward.server.dead_letters import DeadLetters
-    from leeward.server.door import Door
     from leeward.server.reads import Run
+    from leeward.server.record import BatchHead
     from leeward.store.events import EventStore
 
 __all__ = ["Batches"]
@@ -38,12 +38,12 @@ class _Stored(msgspec.Struct):
 
 
 class Batches:
-    """The handler. `keeping_up` says whether every query that starts now sees all that is acknowledged."""
+    """The handler. `durable` gives a batch of late once it is on stable storage; `keeping_up` says whether every query that starts now sees all that is acknowledged."""
 
     def __init__(
         self,
         *,
-        door: Door,
+        durable: Callable[[int, str], Awaitable[BatchHead | None]],
         store: EventStore,
         dead_letters: DeadLetters,
         keeping_up: Callable[[], bool],
@@ -51,7 +51,7 @@ class Batches:
         retention_ms: int,
         run: Run,
     ) -> None:
-        self._door = door
+        self._durable = durable
         self._store = store
         self._dead_letters = dead_letters
         self._keeping_up = keeping_up
@@ -70,7 +70,7 @@ class Batches:
         batch_id, project = request.path_parameter, request.project
         if not _BATCH_ID.fullmatch(batch_id):
             raise _not_found()
-        known = self._door.batch(project, batch_id)
+        known = await self._durable(project, batch_id)
         if known is not None and known.received_at < self._clock.wall_ms() - self._retention_ms:
             raise _not_found()
         if known is not None:

@@ -4,7 +4,8 @@ Limits    At least the last 200,000 accepted ids (configurable), and apart from 
           or, of longer ones, 16 MiB of ids and 10 MiB of batches. At most twice as much, so that a snapshot stays below
           the 64 MiB of a checkpoint's note.
 Promises  Exact: an id in it was accepted; two requests with the same id never both find it new. Entries are made
-          before the log's fsync and taken back if that fails, so every answer, a repeat's too, waits for the log.
+          before the log's fsync, say so until it is done, and are taken back if it fails: a repeat of an event that is
+          not on stable storage yet must not be answered from here.
           A snapshot is only worth keeping once the log is synced up to where it was taken and nothing was taken
           back since: `epoch` tells.
 
@@ -87,17 +88,16 @@ class Door:
 
     def first_seen(self, project: int, kind: str, event_id: str) -> int | None:
         """When the id was accepted first, in milliseconds, or None if the door does not know it."""
-        lane = (project, kind)
-        for generation in (self._young, self._old):
-            ids = generation.lanes.get(lane)
-            if ids is not None:
-                seen = ids.get(event_id)
-                if seen is not None:
-                    return seen
-        return None
+        seen = self._find((project, kind), event_id)
+        return None if seen is None else abs(seen)
 
     def admit(self, project: int, kind: str, event_id: str, received_at: int) -> int | None:
-        """Enter an id, unless the door knows it: then return when it was accepted first, in milliseconds."""
+        """Enter an id, unless the door knows it.
+
+        Returns:
+            None: it is new, and entered as not durable yet; `confirm` it, or `forget` it. Otherwise when it was
+            accepted first, in milliseconds: negative as long as that is not on stable storage.
+        """
         lane = (project, kind)
         young = self._young
         ids = young.lanes.get(lane)
@@ -110,11 +110,28 @@ class Door:
                 seen = older.get(event_id)
         if seen is not None:
             return seen
-        ids[event_id] = received_at
+        ids[event_id] = -received_at
         young.count += 1
         young.size += _size_of_id(event_id)
         if young.count >= self._ids_max or young.size >= IDS_BYTES_MAX:
             self._old, self._young = young, _Ids()
+        return None
+
+    def confirm(self, project: int, ids: Iterable[tuple[str, str]], received_at: int) -> None:
+        """These (kind, id)s are on stable storage now."""
+        for kind, event_id in ids:
+            seen = self.admit(project, kind, event_id, received_at)
+            if seen is None or seen < 0:
+                for generation in (self._young, self._old):
+                    lane = generation.lanes.get((project, kind))
+                    if lane is not None and event_id in lane:
+                        lane[event_id] = abs(lane[event_id])
+
+    def _find(self, lane: tuple[int, str], event_id: str) -> int | None:
+        for generation in (self._young, self._old):
+            seen = generation.lanes.get(lane, {}).get(event_id)
+            if seen is not None:
+                return seen
         return None
 
     def forget(self, project: int, ids: Iterable[tuple[str, str]]) -> None:
@@ -151,8 +168,8 @@ class Door:
 
     def learn(self, head: Head) -> None:
         """Enter what a record of the log says was accepted: after a restart, oldest record first."""
-        for letter, event_id in zip(head.kinds.lower(), head.ids, strict=True):
-            self.admit(head.project, KIND_OF_CODE[letter], event_id, head.received_at)
+        kinds = [KIND_OF_CODE[letter] for letter in head.kinds.lower()]
+        self.confirm(head.project, zip(kinds, head.ids, strict=True), head.received_at)
         if head.batch is not None:
             self.remember_batch(head.project, head.batch)
 
@@ -176,7 +193,8 @@ class Door:
             return False
         self._old, self._young = (
             _Ids(
-                {(project, kind): ids for project, kind, ids in lanes},
+                # What the snapshot calls not durable has become so before it was kept.
+                {(project, kind): {key: abs(at) for key, at in ids.items()} for project, kind, ids in lanes},
                 sum(len(ids) for _, _, ids in lanes),
                 sum(_size_of_id(event_id) for _, _, ids in lanes for event_id in ids),
             )

@@ -71,7 +71,8 @@ class _Admission(msgspec.Struct):
     ids: list[str] = []
     rows: list[bytes] = []
     entered: list[tuple[str, str]] = []  # (kind, id) of each row
-    repeated: list[tuple[str, str, bytes]] = []  # (kind, id, row) of what the door knew
+    again: list[tuple[str, str]] = []  # (kind, id) of rows that repeat what is not on stable storage yet
+    repeated: int = 0  # events that the door knew
     batch: BatchHead | None = None
     records: int = 0
     size: int = 0  # payload bytes of the records
@@ -98,7 +99,7 @@ class Pipeline:
         self._unstored_bytes = unstored_bytes
         self._loop = asyncio.get_running_loop()
         self._commit: GroupCommit[Any] | None = None
-        self._received_at = 0
+        self.newest_received_ms = 0
         self.on_durable: Callable[[], None] = lambda: None  # called from the log's thread after each group
         self.trouble = ""  # why the log refused the last records; empty once it takes some again
         self.acknowledged_sequence = 0  # the last record of events that is on stable storage
@@ -115,9 +116,9 @@ class Pipeline:
         It does not go back by less than a second, so that a clock being trimmed cannot reorder a page of results.
         """
         now = self._clock.wall_ms()
-        if now < self._received_at <= now + _BACKWARD_STEP_MS_MAX:
-            return self._received_at
-        self._received_at = now
+        if now < self.newest_received_ms <= now + _BACKWARD_STEP_MS_MAX:
+            return self.newest_received_ms
+        self.newest_received_ms = now
         return now
 
     def check_admission(self) -> None:
@@ -144,7 +145,7 @@ class Pipeline:
             Unavailable: the log could not take them; nothing is kept.
         """
         admission, outcome = self._admit(prepared, project, received_at, with_keys=with_keys)
-        await self._append_with_repeats(admission)
+        await self._append(admission)
         self._count(outcome)
         return outcome
 
@@ -168,7 +169,7 @@ class Pipeline:
         )
         admission.batch = batch
         self._door.remember_batch(project, batch)
-        await self._append_with_repeats(admission)
+        await self._append(admission)
         self._count(outcome)
         return batch
 
@@ -179,18 +180,27 @@ class Pipeline:
             ProtocolError: 409 `batch_conflict`: that id was accepted with other events.
             Unavailable: the log cannot be written.
         """
-        batch = self._door.batch(project, batch_id)
-        if batch is None:
-            return None
-        if batch.digest != digest:
-            raise ProtocolError(
-                f"Batch {batch_id} was accepted before with other events", code="batch_conflict", status=409
-            )
-        await self._append(_Admission(project, 0))
-        if self._door.batch(project, batch_id) is None:
-            return None  # its record failed after all: it is new
-        self._counters.duplicates_at_door += len(batch.keys)
-        return batch
+        while (batch := self._door.batch(project, batch_id)) is not None:
+            if batch.digest != digest:
+                raise ProtocolError(
+                    f"Batch {batch_id} was accepted before with other events", code="batch_conflict", status=409
+                )
+            if await self._is_durable(project, batch):
+                self._counters.duplicates_at_door += len(batch.keys)
+                return batch
+        return None
+
+    async def durable_batch(self, project: int, batch_id: str) -> BatchHead | None:
+        """The batch of that id if the door knows it, once it is on stable storage."""
+        while (batch := self._door.batch(project, batch_id)) is not None:
+            if await self._is_durable(project, batch):
+                return batch
+        return None
+
+    async def _is_durable(self, project: int, batch: BatchHead) -> bool:
+        """Wait until the log has said what became of the batch. False: it was taken back; another may stand there."""
+        await self.barrier()
+        return self._door.batch(project, batch.batch_id) is batch
 
     async def barrier(self) -> None:
         """Return once everything that was handed to the log before is on stable storage.
@@ -248,8 +258,11 @@ class Pipeline:
                 # At once, before anybody is told: a request that comes now must find these ids new.
                 self._take_back(admission)
                 self.trouble = str(error)
-            elif admission.counted:
-                self._counters.accepted += len(admission.rows)
+            else:
+                self._door.confirm(admission.project, admission.entered, admission.received_at)
+                self._door.confirm(admission.project, admission.again, admission.received_at)
+                if admission.counted:
+                    self._counters.accepted += len(admission.entered)
             if not admission.done.done():  # done already: the client has gone away
                 if error is None:
                     admission.done.set_result(None)
@@ -269,6 +282,7 @@ class Pipeline:
         keys: list[str | None] = []
         ids: list[str | None] = []
         refusals: list[tuple[int, str, str]] = []
+        own: set[tuple[str, str]] = set()
         for index, event in enumerate(prepared.events):
             if isinstance(event, Dropped):
                 refusals.append((index, event.code, event.error))
@@ -277,14 +291,27 @@ class Pipeline:
                 continue
             kind, event_id = event.kind, event.id
             seen = admit(project, kind, event_id, received_at)
+            to_write = True
             if seen is None:
-                _enter(admission, kind, event_id, prepared.rows[index], made_here=prepared.made_here[index])
+                admission.entered.append((kind, event_id))
             else:
-                admission.repeated.append((kind, event_id, prepared.rows[index]))
+                admission.repeated += 1
+                own.update(admission.entered)
+                # Not durable: its first request may still fail. This one is answered only for what it wrote itself.
+                to_write = seen < 0 and (kind, event_id) not in own
+                if to_write:
+                    admission.again.append((kind, event_id))
+                    own.add((kind, event_id))
+            if to_write:
+                letter = CODE_OF_KIND[kind]
+                admission.letters.append(letter.upper() if prepared.made_here[index] else letter)
+                admission.ids.append(event_id)
+                admission.rows.append(prepared.rows[index])
             ids.append(event_id)
             if with_keys:
-                keys.append(event_key(seen or received_at, key_code(project, kind, event_id)))
-        outcome = Outcome(received_at, len(prepared.events), len(admission.repeated), keys, ids, refusals)
+                first_at = received_at if seen is None else abs(seen)
+                keys.append(event_key(first_at, key_code(project, kind, event_id)))
+        outcome = Outcome(received_at, len(prepared.events), admission.repeated, keys, ids, refusals)
         return admission, outcome
 
     async def _append(self, admission: _Admission) -> None:
@@ -301,35 +328,9 @@ class Pipeline:
             raise _not_kept(error) from None
         await admission.done
 
-    async def _append_with_repeats(self, admission: _Admission) -> None:
-        """Append, and see to it that what was known from an earlier request is on stable storage as well.
-
-        That request's record may have failed meanwhile. Then its events are ours to append: to refuse them now would
-        refuse a request of which a part is kept.
-        """
-        await self._append(admission)
-        while missing := [
-            repeat
-            for repeat in admission.repeated
-            if self._door.first_seen(admission.project, repeat[0], repeat[1]) is None
-        ]:
-            again = _Admission(admission.project, admission.received_at)
-            for kind, event_id, line in missing:
-                if self._door.admit(admission.project, kind, event_id, admission.received_at) is None:
-                    _enter(again, kind, event_id, line, made_here=False)
-            await self._append(again)
-
     def _count(self, outcome: Outcome) -> None:
         self._counters.duplicates_at_door += outcome.duplicates
         self.count_refused(outcome.refusals)
-
-
-def _enter(admission: _Admission, kind: str, event_id: str, line: bytes, *, made_here: bool) -> None:
-    letter = CODE_OF_KIND[kind]
-    admission.letters.append(letter.upper() if made_here else letter)
-    admission.ids.append(event_id)
-    admission.rows.append(line)
-    admission.entered.append((kind, event_id))
 
 
 def _not_kept(cause: LeewardError) -> Unavailable:

@@ -185,7 +185,6 @@ class LimitedProtocol(HttpToolsProtocol):
         return (
             not self.transport.is_closing()  # refused: there may never have been a request
             and self.cycle.response_complete
-            and not self.pipeline
             and self._body_timer is None
             and self.timeout_keep_alive_task is None
         )

@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import hmac
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
@@ -111,6 +111,7 @@ class Query:
         clock: Clock,
         retention_ms: int,
         run: Run,
+        newest_ms: Callable[[], int] = lambda: 0,
     ) -> None:
         self._store = store
         self._barrier = barrier
@@ -118,6 +119,7 @@ class Query:
         self._clock = clock
         self._retention_ms = retention_ms
         self._run = run
+        self._newest_ms = newest_ms
 
     async def query(self, request: Request) -> Response:
         """One page of events."""
@@ -150,7 +152,8 @@ class Query:
                     code="invalid_query",
                 )
         now_ms = self._clock.wall_ms()
-        end_ms = _time(parameters, "end", now_ms + 1000)
+        # What was received before the clock was set back is no less there.
+        end_ms = _time(parameters, "end", max(now_ms, self._newest_ms()) + 1000)
         start_ms = _time(parameters, "start", end_ms - DAY_MS)
         if start_ms >= end_ms:
             raise ProtocolError("start: must lie before end", code="invalid_query")

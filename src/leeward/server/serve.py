@@ -91,7 +91,11 @@ def _config(application: Application) -> uvicorn.Config:
     settings = application.settings.server
     return uvicorn.Config(
         application,
-        http=limited_protocol(head_timeout_s=settings.head_timeout_s, connections_max=settings.connections_max),
+        http=limited_protocol(
+            head_timeout_s=settings.head_timeout_s,
+            body_timeout_s=settings.body_timeout_s,
+            connections_max=settings.connections_max,
+        ),
         ws="none",
         lifespan="off",
         log_config=None,

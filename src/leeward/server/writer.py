@@ -108,6 +108,7 @@ class Writer:
         # Where we stand.
         self.loaded_sequence = log.checkpoint_sequence
         self._read_sequence = log.checkpoint_sequence
+        self._past_sequence = log.last_sequence  # of an earlier run: may be loaded, whatever its seals say
         self._pending: deque[Chunk] = deque()
         self._pending_rows = 0
         self._pending_bytes = 0
@@ -327,7 +328,7 @@ class Writer:
         built = self._build(block, chunks)
         if built is None:
             return False
-        refusal = self._insist(lambda: self._store.load(built))
+        refusal = self._insist(lambda: self._store.load(built), may_refuse=True)
         if refusal is None:
             self._counters.stored += len(built.lines)
             self._counters.duplicates_at_load += sum(len(chunk.rows) for chunk in chunks) - len(built.lines)
@@ -381,10 +382,10 @@ class Writer:
         suspects = {_key(chunk, index) for chunk in chunks for index in self._suspects(chunk)}
         repeated: set[_Key] = set()
         if suspects:
-            since_ms = self._clock.wall_ms() - self._limits.id_window_ms
             place = (self._log.instance, block.first, block.last)
             found: list[set[_Key]] = []
-            if self._insist(lambda: found.append(self._store.known_ids(list(suspects), since_ms, except_for=place))):
+            # Whatever the store still knows counts: a clock that jumped ahead must not make old ids new.
+            if self._insist(lambda: found.append(self._store.known_ids(list(suspects), 0, except_for=place))):
                 return None
             repeated = found[0]
         ids_to_look_at = {key[2] for key in suspects}
@@ -426,20 +427,25 @@ class Writer:
             lane = (head.project, KIND_OF_CODE[letter])
             perhaps = self._filter.add_and_find(lane, [ids[index] for index in of_kind], head.received_at)
             suspects += [of_kind[index] for index in perhaps] if self._filter_ready else of_kind
+        if chunk.sequence <= self._past_sequence:
+            return suspects
         return [index for index in suspects if letters[index].islower()]  # upper case: the id was made here
 
-    def _insist(self, call: Callable[[], object], *, expected: str = "") -> LeewardError | None:
-        """Call the store until it answers. None: done; otherwise why it refuses, or that we were told to stop.
+    def _insist(
+        self, call: Callable[[], object], *, expected: str = "", may_refuse: bool = False
+    ) -> LeewardError | None:
+        """Call the store until it answers. None: done; otherwise that we were told to stop.
 
-        With *expected*, that it does not answer yet is no news: only what is wrong for good is reported.
+        With *expected*, that it does not answer yet is no news: only what is wrong for good is reported. With
+        *may_refuse*, a refusal is an answer, and is returned.
         """
         delays = iter(self._limits.retry_delays_s)
         while True:
             try:
                 call()
-            except Refused as error:
-                return error
-            except (Unavailable, ConfigError) as error:
+            except (Unavailable, Refused, ConfigError) as error:
+                if may_refuse and isinstance(error, Refused):
+                    return error
                 trouble = expected if expected and isinstance(error, Unavailable) else str(error)
                 if trouble not in {self.trouble, expected}:
                     self._report("store_unavailable", {"reason": trouble, "fix": error.fix})
@@ -525,7 +531,7 @@ class Writer:
         """All ids of the window. None: told to stop; a part of them would let repeats in."""
         now_ms = self._clock.wall_ms()
         rebuilt = IdFilter()
-        for keys in self._store.ids_since(now_ms - self._limits.id_window_ms):
+        for keys in self._store.ids_since(0):
             for project, kind, event_id in keys:
                 rebuilt.add((project, kind), (event_id,), now_ms)
             if self._stopping:
@@ -554,8 +560,8 @@ class Writer:
         except (Unavailable, Refused) as error:
             self._report("retention_failed", {"reason": str(error)})
             return
-        self._filter.forget_before(now_ms - self._limits.id_window_ms - _FILTER_FORGET_MS)
-        if dropped:
+        if dropped:  # which proves that the store believes the clock
+            self._filter.forget_before(now_ms - self._limits.id_window_ms - _FILTER_FORGET_MS)
             self._report("expired_days_dropped", {"partitions": dropped})
 
 

@@ -35,7 +35,6 @@ CLIENT_NAMES: Final = frozenset(
         "LEEWARD_HOST",
         "LEEWARD_SAMPLE_RATE",
         "LEEWARD_SPOOL_DIR",
-        "LEEWARD_TEST_HEAVY",
     }
 )
 VALUE_CHARS_SHOWN_MAX: Final = 100

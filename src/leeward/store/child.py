@@ -206,9 +206,12 @@ class _Handler(BaseHTTPRequestHandler):
         code, status = "", 200
         try:
             data = self.server.engine.run(sql, fields, body)
-        except (RuntimeError, SqlRefused) as error:  # chDB raises RuntimeError with ClickHouse's own sentence
-            data = str(error).encode("utf-8", "replace")
-            found = _CODE.search(str(error))
+        except (RuntimeError, SqlRefused, UnicodeDecodeError) as error:
+            # chDB raises RuntimeError with ClickHouse's own sentence; where it cuts that sentence inside a character,
+            # reading it fails, and the sentence is what could not be read.
+            text = error.object.decode(errors="replace") if isinstance(error, UnicodeDecodeError) else str(error)
+            data = text.encode("utf-8", "replace")
+            found = _CODE.search(text)
             code, status = (found[1] if found else "1001"), 500
         self.send_response(status)
         if code:
