@@ -85,8 +85,7 @@ MUTANTS = (
            f"{WRITER}::test_w9_until_the_filter_is_there_the_store_is_asked_about_every_id"),
     Mutant(f"{SERVER}/writer.py", "self._pause(next(delays, self._limits.retry_later_s))", "self._pause(self._limits.retry_later_s)",
            f"{WRITER}::test_an_unavailable_store_is_tried_after_100_200_and_400_ms_and_then_in_the_background"),
-    Mutant(f"{SERVER}/writer.py", "            except Refused as error:\n                return error\n",
-           "            except Refused:\n                return None\n",
+    Mutant(f"{SERVER}/writer.py", "if may_refuse and isinstance(error, Refused):", "if False:",
            f"{WRITER}::test_w13_a_row_that_the_store_refuses_is_isolated_and_the_others_flow"),
     # The wire.
     Mutant(f"{SERVER}/protocol.py", "        if self._in_head:\n", "        if True:\n",

@@ -216,4 +216,17 @@ PARTS = (
      "tests/settings/test_load.py::test_a12_no_secret_is_in_a_repr"),
     (f"{S}/control/opening.py", "    path.chmod(0o600)\n", "",
      "tests/server/control/test_opening.py::test_a13_a_database_that_was_copied_here_with_open_modes_is_closed_to_others"),
+    # What the second look found.
+    (f"{C}/api.py", 'if ignored.get("send") is False or ignored.get("before_send") is not None:', "if False:",
+     f"{API}::test_c23_a_scrubber_that_is_not_supported_switches_the_client_off_rather_than_sending_unscrubbed"),
+    (f"{S}/pipeline.py", "to_write = seen < 0 and (kind, event_id) not in own", "to_write = False",
+     f"{PIPELINE}::test_w9_a_repeat_whose_first_request_failed_after_all_is_stored_with_the_rest_of_its_own"),
+    (f"{S}/pipeline.py", "return self._door.batch(project, batch.batch_id) is batch", "return True",
+     f"{PIPELINE}::test_w3_a_batch_that_could_not_be_stored_is_unknown_to_those_who_waited_for_it_too"),
+    (f"{S}/door.py", "        ids[event_id] = -received_at\n", "        ids[event_id] = received_at\n",
+     f"{DOOR}::test_w9_what_is_not_on_stable_storage_yet_says_so_until_it_is_confirmed"),
+    (f"{STORE}/events.py", " GROUP BY range HAVING events = ids", " GROUP BY range",
+     f"{EVENTS}::test_w10_a_block_whose_ids_a_crash_kept_away_is_not_taken_for_loaded_and_loading_it_again_adds_them"),
+    (f"{STORE}/child.py", "(RuntimeError, SqlRefused, UnicodeDecodeError)", "(RuntimeError, SqlRefused)",
+     f"{EVENTS}::test_w13_a_poison_row_whose_error_is_cut_inside_a_character_is_refused_like_any_other"),
 )  # fmt: skip
