@@ -70,8 +70,8 @@ def test_an_event_with_an_id_is_stored_once(at_server):
         (("--level", "LOUD"), "invalid value for '--level': 'LOUD' is not one of"),
     ],
 )
-def test_what_cannot_be_sent_is_refused_as_wrong_usage(at_server, arguments, error):
-    refused = at_server("send", "x", *arguments)
+def test_what_cannot_be_sent_is_refused_as_wrong_usage_before_a_key_is_looked_for(terminal, arguments, error):
+    refused = terminal("send", "x", *arguments)
 
     assert refused.code == 2
     assert refused.err.startswith(f"error: {error}")

@@ -429,6 +429,125 @@ def test_c17_marks_and_removals_that_fail_are_counted_and_delivery_goes_on(root)
     assert len(adopted(root)) == 60  # once more, since nothing could be noted
 
 
+# C27: no descriptors, or a disk that gives nothing, for a moment.
+
+
+class Unreadable(OsFiles):
+    """Refuses what the test picks, as a process without descriptors or a bad disk does."""
+
+    def __init__(self):
+        self.refuses = lambda call, path: False
+
+    def open(self, path, **options):
+        self._check("open", path)
+        return super().open(path, **options)
+
+    def listdir(self, path):
+        self._check("listdir", path)
+        return super().listdir(path)
+
+    def _check(self, call, path):
+        if self.refuses(call, path):
+            raise OSError(errno.EMFILE, "Too many open files", path)
+
+
+@pytest.mark.parametrize("refused", ["open", "listdir"])
+def test_c27_segments_that_could_not_be_read_for_a_moment_are_delivered_first_and_never_deleted(root, refused):
+    files = Unreadable()
+    writer = SpoolWriter.create(root, files=files, **SMALL)
+    payloads = [b"%03d" % n * 200 for n in range(20)]
+    for payload in payloads:
+        assert writer.append(payload) is not None
+    assert len(segments(writer.directory)) > 1
+    reader = SpoolReader.of(writer)
+
+    files.refuses = lambda call, path: call == refused
+    assert take(reader) == []
+    assert reader.unread
+    assert reader.failures == 1
+    files.refuses = lambda call, path: False
+
+    assert drain(reader) == payloads
+    assert not reader.unread
+    writer.close()
+
+
+def test_c27_a_take_gives_what_lies_before_an_unreadable_segment_and_nothing_behind_it(root):
+    payloads = [b"%03d" % n * 200 for n in range(50)]
+    directory = left_behind(root, payloads)
+    first, second, *_ = segments(directory)
+    in_first = len(take(reading_only(directory, first)))
+    files = Unreadable()
+    reader = next(orphans(root, files=files))
+
+    files.refuses = lambda call, path: path.endswith(second)
+    records = reader.take(bytes_max=1 << 30, count_max=1 << 20)
+    assert [payload for _, payload in records] == payloads[:in_first]
+    assert reader.pending() == (in_first, sum(map(len, payloads[:in_first])))
+    reader.acknowledge(records[-1][0])
+    assert take(reader) == []
+    assert reader.pending() == (0, 0)
+    assert reader.unread
+    files.refuses = lambda call, path: False
+
+    assert reader.pending()[0] == 50 - in_first
+    assert not reader.unread
+    assert drain(reader) == payloads[in_first:]
+    assert reader.finish()
+
+
+def reading_only(directory: Path, name: str) -> SpoolReader:
+    class Files(OsFiles):
+        def listdir(self, path):
+            return [name]
+
+    return SpoolReader(str(directory), OsFiles().lock(str(directory / "other-lock")), files=Files())
+
+
+def test_c27_what_a_take_did_not_see_is_not_deleted_when_its_records_are_acknowledged(root):
+    """A listing may leave out a name that a later one has: what was not read is not delivered."""
+    payloads = [b"%03d" % n * 200 for n in range(20)]
+    directory = left_behind(root, payloads)
+    first = segments(directory)[0]
+    hidden = [first]
+
+    class Files(OsFiles):
+        def listdir(self, path):
+            return [name for name in super().listdir(path) if name not in hidden]
+
+    reader = next(orphans(root, files=Files()))
+    behind = reader.take(bytes_max=1 << 30, count_max=1 << 20)
+    hidden.clear()
+    reader.acknowledge(behind[-1][0])
+
+    assert first in segments(directory)
+    assert drain(reader) == payloads[: 20 - len(behind)]
+    assert reader.finish()
+
+
+@pytest.mark.parametrize("refused", ["open", "listdir"])
+@pytest.mark.parametrize("is_adopted", [True, False])
+def test_c27_a_spool_that_cannot_be_read_is_never_taken_for_an_empty_one(root, refused, is_adopted):
+    files = Unreadable()
+    writer = SpoolWriter.create(root, files=files, **SMALL)
+    for n in range(30):
+        writer.append(b"%03d" % n * 200)
+    if is_adopted:
+        writer.close()
+    reader = next(orphans(root, files=files)) if is_adopted else SpoolReader.of(writer)
+
+    files.refuses = lambda call, path: call == refused
+    assert reader.pending() == (0, 0)
+    assert reader.unread
+    # Removing needs no descriptor: only the reader's own doubt holds it back.
+    once = iter([True])
+    files.refuses = lambda call, path: call == refused and next(once, call == "open")
+    assert not reader.finish()
+    files.refuses = lambda call, path: False
+
+    assert len(adopted(root)) == 30
+
+
 # C18: damage.
 
 

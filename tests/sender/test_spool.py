@@ -1,16 +1,22 @@
 """Where events wait: disk, memory, and what dead processes left; with a clock in the test's hand."""
 
+import errno
 import stat
 
 import pytest
 from hypothesis import given, strategies as st
 
 from leeward.errors import Unavailable
-from leeward.journal.spool import SpoolWriter
+from leeward.journal.files import OsFiles
+from leeward.journal.spool import SpoolWriter, orphans
+from leeward.resilience.retry import Retry
 from leeward.sender import spool as spools
+from leeward.sender.notes import Notes
+from leeward.sender.plan import BATCH_AGE_S
 from leeward.sender.results import Counts
 from leeward.sender.spool import MemoryLane, Spool
-from sender_helpers import HandClock
+from leeward.sender.worker import Worker
+from sender_helpers import HandClock, ScriptedTransport
 
 
 @pytest.fixture
@@ -278,6 +284,147 @@ def test_c18_events_that_were_damaged_on_disk_are_counted_and_the_rest_goes_on(m
 
     assert lane.pending() == 0
     assert 0 < spool._counts.dropped["spool_damaged"] < 200
+
+
+class Unreadable(OsFiles):
+    """Lists no spool and opens none of its segments while `refuses` is set, as a process without descriptors."""
+
+    refuses = False
+
+    def open(self, path, **options):
+        self._check(path)
+        return super().open(path, **options)
+
+    def listdir(self, path):
+        self._check(path)
+        return super().listdir(path)
+
+    def _check(self, path):
+        if self.refuses and not path.endswith("destination"):
+            raise OSError(errno.EMFILE, "Too many open files")
+
+
+def appended(spool, count):
+    """Numbered events; 200 are more than the first segment holds."""
+    events = [b'{"n":%d,"x":"%s"}' % (number, b"x" * 600) for number in range(count)]
+    assert all(spool.append(event) for event in events)
+    return events
+
+
+def test_c27_what_could_not_be_read_for_a_moment_is_not_counted_as_damaged_and_comes_later(made):
+    files = Unreadable()
+    spool = made(create=lambda folder: SpoolWriter.create(folder, files=files))
+    events = appended(spool, 200)
+    lane = spool.lanes()[0]
+
+    files.refuses = True
+    assert lane.take(500, 1 << 20) == []
+    assert lane.pending() == 200
+    files.refuses = False
+    assert lane.take(500, 1 << 20) == events
+    lane.settle(200)
+
+    assert spool._counts.dropped == {}
+    assert lane.pending() == 0
+    appended(spool, 90)
+    assert lane.pending() == 90
+
+
+def test_c27_a_dead_processs_spool_that_cannot_be_read_is_left_and_adopted_once_it_can(made, monkeypatch, tmp_path):
+    files = Unreadable()
+    former = made()
+    events = appended(former, 200)
+    former.close()
+    monkeypatch.setattr(spools, "orphans", lambda folder: orphans(folder, files=files))
+    heir = made()
+
+    files.refuses = True
+    heir.tend(eager=True)
+    assert heir.lanes()[1:] == []
+    assert not heir.adopting
+    files.refuses = False
+    heir.tend(eager=True)
+
+    assert taken(heir) == events
+    settle_all(heir)
+    heir.tend(eager=True)
+    assert list((tmp_path / "destination").iterdir()) == []
+
+
+def test_c27_an_adopted_spool_that_can_no_longer_be_read_makes_way_and_is_adopted_again(made, monkeypatch):
+    files = Unreadable()
+    former = made()
+    events = appended(former, 200)
+    former.close()
+    monkeypatch.setattr(spools, "orphans", lambda folder: orphans(folder, files=files))
+    heir = made()
+    heir.tend(eager=True)
+    (lane,) = heir.lanes()[1:]
+
+    files.refuses = True
+    assert lane.take(500, 1 << 20) == []
+    assert heir.lanes()[1:] == []  # nobody waits for it
+    heir.tend(eager=True)
+    assert not heir.adopting
+    files.refuses = False
+    heir.tend(eager=True)
+
+    assert taken(heir) == events
+    assert heir._counts.dropped == {}
+
+
+def test_c17_an_event_that_is_settled_before_its_thread_has_counted_it_is_neither_damage_nor_holds_up_others(made):
+    """The worker may be faster than the caller, who appends first and counts then."""
+    spool = made()
+    spool.append(b"a")
+    writer, lane = spool._active
+    writer.append(b"b")  # by a thread that has not come to counting it
+    assert lane.take(9, 1 << 20) == [b"a", b"b"]
+    lane.settle(2)
+
+    spool.append(b"c")
+    assert lane.pending() == 1
+    assert lane.take(9, 1 << 20) == [b"c"]
+    lane.settle(1)
+    lane.appended += 1  # now it counts
+    settle_all(spool)
+
+    assert lane.pending() == 0
+    assert spool._counts.dropped == {}
+
+
+def test_c27_a_spool_that_cannot_be_read_neither_spins_the_worker_nor_holds_up_what_can(made, clock):
+    files = Unreadable()
+    spool = made(create=lambda folder: SpoolWriter.create(folder, files=files))
+    appended(spool, 200)
+    spool._memory.append(b'{"n":"in memory"}')
+    transport = ScriptedTransport()
+    worker = Worker(
+        spool,
+        transport,
+        counts=spool._counts,
+        clock=clock,
+        retry=Retry(attempts_max=None, base_s=1.0, cap_s=8.0),
+        random=lambda count: bytes(count - 1) + b"\x80",  # one half, as a number
+        notes=Notes(clock, debug=False),
+    )
+
+    files.refuses = True
+    worker.step()
+    clock.now_s += BATCH_AGE_S
+    worker.step()
+    assert transport.sizes == [1]
+    clock.now_s += BATCH_AGE_S
+    worker.step()
+    assert worker.step() > 0
+    assert spool._counts.last_error == "spool"
+    files.refuses = False
+    clock.now_s += 8.0
+    worker.step()
+
+    assert transport.sizes == [1, 200]
+    assert worker.waiting() == 0
+    assert (spool._counts.delivered, spool._counts.dropped, spool._counts.last_error) == (201, {}, "")
 
 
 def test_a_closed_spool_leaves_nothing_behind_when_all_is_settled(made, tmp_path):

@@ -62,7 +62,9 @@ class Target(NamedTuple):
         keys = first_keys(self.data_dir) if self.data_dir is not None else {}
         if scope not in keys:
             fix = f"give one of scope {scope} with --key KEY or LEEWARD_API_KEY=KEY"
-            if self.data_dir is not None:
+            if self.data_dir is not None and not self.data_dir.exists():
+                fix = f"leeward serve starts a server here and makes keys; or {fix}"
+            elif self.data_dir is not None:
                 made = f"leeward keys create --scope admin --data-dir {shlex.quote(str(self.data_dir))}"
                 fix += f"; where there is none, stop the server, then: {made}"
             raise LeewardError(

@@ -67,15 +67,15 @@ def command(
     **connection: str | None,
 ) -> None:
     """Send an event, or many from stdin."""
-    api = target_of(**connection, environ=os.environ).api("write")
     if event == "-":
         if properties or data or distinct_id or level or id:
             raise click.UsageError("with - every line says everything about its event; leave the other options away")
-        _send_lines(sys.stdin.buffer, api, as_json=as_json)
+        _send_lines(sys.stdin.buffer, target_of(**connection, environ=os.environ).api("write"), as_json=as_json)
         return
     fields = {"event_type": event, "id": id or _new_id()}
     fields.update({name: value for name, value in (("distinct_id", distinct_id), ("level", level)) if value})
     body = f'{json.dumps(fields)[:-1]}, "data": {_data(data, properties)}}}'.encode("utf-8", "replace")
+    api = target_of(**connection, environ=os.environ).api("write")
     answer = _patiently(functools.partial(api.post_bytes, "/api/telemetry/ingest", body))
     result = answer.document()["results"][0]
     show(json_text(answer.body.decode()) if as_json else f"{printable(result['id'])}  {printable(result['key'])}")

@@ -1,7 +1,8 @@
 """The client's spool as a whole: its appender, the reader that delivers, and the adoption of what the dead left.
 
 Promises  The reader gives each undamaged record in the order it came into the files, and steps over damage.
-          A file from a newer version is left alone. Of any number of processes, one adopts a dead one's spool, and
+          A file from a newer version is left alone. What the disk does not give just now is waited for: nothing behind
+          it is delivered, and nothing is removed that was not read to its end. Of any number of processes, one adopts a dead one's spool, and
           nobody touches a living one's.
 Limits    A record that was delivered but not yet acknowledged when its process died is delivered again.
 """
@@ -35,6 +36,8 @@ class SpoolReader:
     """Delivers a spool's records: this process's own while its writer appends, or one adopted from a dead process.
 
     One thread takes and acknowledges. `take` gives the same records again until they are acknowledged.
+    `unread` says that the last `take` or `pending` met something that the disk did not give (no descriptor left, an
+    I/O error): it stopped there, and nobody knows how much is behind it. The next call tries again.
     """
 
     def __init__(self, directory: str, lock: Lock, *, files: Files, writer: SpoolWriter | None = None) -> None:
@@ -44,12 +47,14 @@ class SpoolReader:
         self.damaged_bytes = 0
         self.files_refused = 0
         self.failures = 0
+        self.unread = False
         self._lock = lock
         self._files = files
         self._writer = writer
         self._pid = os.getpid()
         self._marks: dict[int, int] = {}
         self._taken: dict[int, tuple[int, int]] = {}
+        self._read: set[int] = set()  # the segments that the last take gave, or skipped, to their end
         self._reported: set[tuple[int, int]] = set()
         self._refused: set[int] = set()
         self._delivered: set[int] = set()
@@ -61,33 +66,20 @@ class SpoolReader:
         return cls(writer.directory, writer.lock, files=writer.files, writer=writer)
 
     def take(self, *, bytes_max: int, count_max: int) -> list[tuple[int, bytes]]:
-        """Give the first records that are not acknowledged, with their sequences; at least one if there is any."""
+        """Give the first records that are not acknowledged, with their sequences; at least one if there is any.
+
+        None, or fewer, if `unread`.
+        """
         taken: list[tuple[int, bytes]] = []
-        room = bytes_max
         self._taken = {}
+        self._read = set()
+        self.unread = False
         if os.getpid() != self._pid:
             return taken
-        complete_below, numbers = self._numbers()
-        fruitless = 0
-        for number in numbers:
-            # A heap of old files must not hold up what was found already.
-            if taken and fruitless >= _FRUITLESS_MAX:
-                break
-            is_empty = True
-            for record, end in self._readable(number):
-                is_empty = False
-                if record is None:
-                    continue
-                if taken and len(record.payload) > room:
-                    return taken
-                room -= len(record.payload)
-                taken.append((record.sequence, record.payload))
-                self._taken[record.sequence] = (number, end)
-                if len(taken) >= count_max or room <= 0:
-                    return taken
-            fruitless += is_empty
-            if is_empty and number < complete_below and number not in self._refused:
-                self._remove(number)
+        try:
+            self._fill(taken, bytes_max, count_max)
+        except OSError:
+            self._stopped_by_the_disk()
         return taken
 
     def acknowledge(self, sequence: int) -> None:
@@ -99,23 +91,29 @@ class SpoolReader:
         self._tallies.pop(number, None)
         self._taken = {other: place for other, place in self._taken.items() if place > (number, end)}
         self._persist(number, end)
-        for lower in self._numbers()[1]:
+        # Not what a new listing shows: it may know segments that the take never saw.
+        for lower in sorted(self._read):
             if lower < number and lower not in self._refused:
+                self._read.discard(lower)
                 self._remove(lower)
 
     def pending(self) -> tuple[int, int]:
-        """Count the records, and the bytes of their payloads, that are not acknowledged."""
+        """Count the records, and the bytes of their payloads, that are not acknowledged; the first ones if `unread`."""
         records = payload_bytes = 0
-        complete_below, numbers = self._numbers()
-        for number in numbers:
-            tally = self._tallies.get(number)
-            if tally is None:
-                sizes = [len(record.payload) for record, _ in self._readable(number) if record is not None]
-                tally = len(sizes), sum(sizes)
-                if number < complete_below:
-                    self._tallies[number] = tally
-            records += tally[0]
-            payload_bytes += tally[1]
+        self.unread = False
+        try:
+            complete_below, numbers = self._numbers()
+            for number in numbers:
+                tally = self._tallies.get(number)
+                if tally is None:
+                    sizes = [len(record.payload) for record, _ in self._records(number)]
+                    tally = len(sizes), sum(sizes)
+                    if number < complete_below:
+                        self._tallies[number] = tally
+                records += tally[0]
+                payload_bytes += tally[1]
+        except OSError:
+            self._stopped_by_the_disk()
         return records, payload_bytes
 
     def finish(self) -> bool:
@@ -128,7 +126,7 @@ class SpoolReader:
             return False
         if self._writer is not None:
             self._writer.stop()
-        removed = self.pending() == (0, 0) and not self._refused and self._remove_all()
+        removed = self.pending() == (0, 0) and not self.unread and not self._refused and self._remove_all()
         self._lock.release()
         return removed
 
@@ -136,12 +134,40 @@ class SpoolReader:
         """Let go of an adopted spool as it is."""
         self._lock.release()
 
+    def _fill(self, taken: list[tuple[int, bytes]], bytes_max: int, count_max: int) -> None:
+        """Add the first records to *taken*. An OSError leaves there what lies before the place that caused it."""
+        room = bytes_max
+        complete_below, numbers = self._numbers()
+        fruitless = 0
+        for number in numbers:
+            # A heap of old files must not hold up what was found already.
+            if taken and fruitless >= _FRUITLESS_MAX:
+                return
+            is_empty = True
+            for record, end in self._records(number):
+                is_empty = False
+                if taken and len(record.payload) > room:
+                    return
+                room -= len(record.payload)
+                taken.append((record.sequence, record.payload))
+                self._taken[record.sequence] = (number, end)
+                if len(taken) >= count_max or room <= 0:
+                    return
+            self._read.add(number)
+            fruitless += is_empty
+            if is_empty and number < complete_below and number not in self._refused:
+                self._remove(number)
+
+    def _stopped_by_the_disk(self) -> None:
+        self.failures += 1
+        self.unread = True
+
     def _numbers(self) -> tuple[int, list[int]]:
         """Give the number below which segments are complete, and all that may hold records, in order."""
         complete_below = sys.maxsize if self._writer is None else self._writer.complete_below()
         try:
             names = self._files.listdir(self.directory)
-        except OSError:
+        except FileNotFoundError:  # removed by somebody, which is certain; any other error tells nothing
             self.failures += 1
             names = []
         stems = (name[:-4] for name in names if name.endswith(".seg"))
@@ -151,14 +177,6 @@ class SpoolReader:
         # The active one can be read even when somebody removed its file. Higher ones are not in use yet.
         numbers.add(complete_below)
         return complete_below, sorted(number for number in numbers if number <= complete_below)
-
-    def _readable(self, number: int) -> Iterator[tuple[frame.Frame | None, int]]:
-        """Give a segment's records and their ends; None if the disk does not give all of them just now."""
-        try:
-            yield from self._records(number)
-        except OSError:
-            self.failures += 1
-            yield None, 0
 
     def _records(self, number: int) -> Iterator[tuple[frame.Frame, int]]:
         """Give a segment's records behind the mark, and where in the file each ends; count damage once."""

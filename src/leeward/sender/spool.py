@@ -81,28 +81,33 @@ class MemoryLane:
 
 
 class ReaderLane:
-    """A spool on disk. Any thread counts what it appended; the worker alone takes and settles."""
+    """A spool on disk. Any thread counts what it appended; the worker alone takes and settles.
 
-    __slots__ = ("_counts", "_sequences", "_settled", "appended", "reader")
+    `is_stuck` says that the last take gave nothing because the disk did not: the events wait, and are taken later.
+    """
+
+    __slots__ = ("_counts", "_early", "_sequences", "_settled", "appended", "is_stuck", "reader")
 
     def __init__(self, reader: SpoolReader, counts: Counts, *, appended: int = 0) -> None:
         self.reader = reader
         self.appended = appended
         self._counts = counts
-        self._settled = 0
+        self._settled = 0  # of the appended: never more
+        self._early = 0  # settled before the thread that appended them came to counting them
         self._sequences: list[int] = []
+        self.is_stuck = False
 
     def pending(self) -> int:
         """How many wait. Counted here: the reader would have to read them."""
-        return max(0, self.appended - self._settled)
+        return self.appended - self._settled
 
     def take(self, events_max: int, bytes_max: int) -> list[bytes]:
-        """The oldest events, at least one if there is one."""
+        """The oldest events, at least one if there is one and the disk gives it."""
         counted = self.appended  # looked at first: what was counted by now can be read
         records = self.reader.take(bytes_max=bytes_max, count_max=events_max)
-        if not records and counted > self._settled:
-            self._counts.drop("spool_damaged", counted - self._settled)
-            self._settled = counted
+        self.is_stuck = not records and self.reader.unread
+        if not records and not self.is_stuck and counted > self._settled:
+            self._nothing_is_left(counted)
         self._sequences = [sequence for sequence, _ in records]
         return [payload for _, payload in records]
 
@@ -110,7 +115,18 @@ class ReaderLane:
         """The oldest `count` events are done with."""
         self.reader.acknowledge(self._sequences[count - 1])
         del self._sequences[:count]
-        self._settled += count
+        in_time = min(count, self.appended - self._settled)
+        self._settled += in_time
+        self._early += count - in_time
+
+    def _nothing_is_left(self, counted: int) -> None:
+        """What was counted and is not there was settled before it was counted, or else damaged."""
+        missing = counted - self._settled
+        early = min(missing, self._early)
+        self._early -= early
+        self._settled = counted
+        if missing > early:
+            self._counts.drop("spool_damaged", missing - early)
 
 
 class Spool:
@@ -183,7 +199,7 @@ class Spool:
         """The lanes in the order in which they are sent."""
         lanes: list[Lane] = [lane for _, lane in self._own]
         lanes.append(self._memory)
-        if self._orphan is not None:
+        if self._orphan is not None and not self._orphan.is_stuck:
             lanes.append(self._orphan)
         return lanes
 
@@ -254,7 +270,7 @@ class Spool:
 
     def _adopt(self, now_s: float, every_s: float) -> None:
         if self._orphan is not None:
-            if self._orphan.pending():
+            if self._orphan.pending() and not self._orphan.is_stuck:
                 return
             self._let_go(self._orphan)
             self._orphan = None
@@ -275,5 +291,7 @@ class Spool:
         self._orphans = None
 
     def _let_go(self, lane: ReaderLane) -> None:
-        if not lane.reader.finish():
-            self._hopeless.add(lane.reader.directory)
+        """Remove an adopted spool, or leave it: for a later try if events wait in it, or if nobody can tell."""
+        reader = lane.reader
+        if not reader.finish() and reader.pending() == (0, 0) and not reader.unread:
+            self._hopeless.add(reader.directory)

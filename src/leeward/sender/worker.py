@@ -33,7 +33,7 @@ if TYPE_CHECKING:
             ...
 
         def take(self, events_max: int, bytes_max: int) -> list[bytes]:
-            """The oldest events, at least one if there is one. They stay until they are settled."""
+            """The oldest events, at least one if there is one and can be read. They stay until they are settled."""
             ...
 
         def settle(self, count: int) -> None:
@@ -288,16 +288,25 @@ class Worker:
 
     def _send_next(self) -> None:
         if not self._batches:
-            lane = next((lane for lane in self._lanes.lanes() if lane.pending()), None)
-            events = lane.take(plan.BATCH_EVENTS_MAX, plan.BATCH_BYTES_MAX) if lane is not None else []
-            if lane is None or not events:
-                return
-            self._batches.append(_Batch(lane, events))
+            self._take()
+        if not self._batches:
+            return
         if self._transport is None:
             self._transport = self._make_transport(self._progress)
         batch = self._batches[0]
         answer = self._transport.send(native_encode.batch(batch.id, batch.events), batch.id)
         self._apply(plan.judge(answer, events=len(batch.events), renamed=batch.renamed), batch, answer)
+
+    def _take(self) -> None:
+        """Take a batch from the first lane that gives one. If all that wait give nothing, rest before the next try."""
+        for lane in self._lanes.lanes():
+            events = lane.take(plan.BATCH_EVENTS_MAX, plan.BATCH_BYTES_MAX) if lane.pending() else []
+            if events:
+                self._batches.append(_Batch(lane, events))
+                return
+        if self.waiting():
+            self._counts.last_error = "spool"
+            self._pace = self._pace.failed(self._clock.monotonic_s(), self._retry, None, self._chance)
 
     def _apply(self, decision: str, batch: _Batch, answer: Answer) -> None:
         if decision == plan.DELIVERED:
