@@ -1,6 +1,6 @@
 """`make bench`: every figure that README and docs quote, one table after another.
 
-    python -m benchmarks [--full]      --full: also the road with 10 million events already stored (ten minutes more)
+python -m benchmarks [--full]      --full: also the road with 10 million events already stored (ten minutes more)
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ class Server:
 
     def start(self) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LEEWARD_")}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else each start compiles leeward anew
         began_s = time.perf_counter()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "leeward", "serve", "--data-dir", str(self.data_dir), "--port", str(self.port)],

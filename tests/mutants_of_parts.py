@@ -229,4 +229,8 @@ PARTS = (
      f"{EVENTS}::test_w10_a_block_whose_ids_a_crash_kept_away_is_not_taken_for_loaded_and_loading_it_again_adds_them"),
     (f"{STORE}/child.py", "(RuntimeError, SqlRefused, UnicodeDecodeError)", "(RuntimeError, SqlRefused)",
      f"{EVENTS}::test_w13_a_poison_row_whose_error_is_cut_inside_a_character_is_refused_like_any_other"),
+    (f"{J}/spool.py", "and not self.unread", "",
+     f"{SPOOL}::test_c27_a_spool_that_cannot_be_read_is_never_taken_for_an_empty_one"),
+    (f"{C}/spool.py", "and not self.is_stuck", "",
+     f"{LANES}::test_c27_what_could_not_be_read_for_a_moment_is_not_counted_as_damaged_and_comes_later"),
 )  # fmt: skip

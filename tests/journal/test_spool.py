@@ -509,13 +509,15 @@ def test_c27_what_a_take_did_not_see_is_not_deleted_when_its_records_are_acknowl
     payloads = [b"%03d" % n * 200 for n in range(20)]
     directory = left_behind(root, payloads)
     first = segments(directory)[0]
-    hidden = [first]
+    hidden = []
 
     class Files(OsFiles):
         def listdir(self, path):
             return [name for name in super().listdir(path) if name not in hidden]
 
     reader = next(orphans(root, files=Files()))
+    assert take(reader) == payloads
+    hidden.append(first)
     behind = reader.take(bytes_max=1 << 30, count_max=1 << 20)
     hidden.clear()
     reader.acknowledge(behind[-1][0])

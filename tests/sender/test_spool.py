@@ -287,9 +287,13 @@ def test_c18_events_that_were_damaged_on_disk_are_counted_and_the_rest_goes_on(m
 
 
 class Unreadable(OsFiles):
-    """Lists no spool and opens none of its segments while `refuses` is set, as a process without descriptors."""
+    """Lists no spool and opens none of its segments while `refuses` is set, as a process without descriptors.
+
+    With `only`, it is a bad disk: just what has that name is refused.
+    """
 
     refuses = False
+    only = ""
 
     def open(self, path, **options):
         self._check(path)
@@ -300,7 +304,7 @@ class Unreadable(OsFiles):
         return super().listdir(path)
 
     def _check(self, path):
-        if self.refuses and not path.endswith("destination"):
+        if self.refuses and path.endswith(self.only) and not path.endswith("destination"):
             raise OSError(errno.EMFILE, "Too many open files")
 
 
@@ -373,6 +377,26 @@ def test_c27_an_adopted_spool_that_can_no_longer_be_read_makes_way_and_is_adopte
     assert heir._counts.dropped == {}
 
 
+def test_c27_what_can_be_read_again_when_an_adopted_spool_is_let_go_is_adopted_once_more(made, monkeypatch):
+    files = Unreadable()
+    former = made()
+    events = appended(former, 200)
+    former.close()
+    monkeypatch.setattr(spools, "orphans", lambda folder: orphans(folder, files=files))
+    heir = made()
+
+    files.refuses, files.only = True, "00000002.seg"
+    heir.tend(eager=True)
+    before = taken(heir)
+    settle_all(heir)
+    files.refuses = False
+    heir.tend(eager=True)  # all that was known of is sent: it is let go, and not removed
+    heir.tend(eager=True)
+
+    assert 0 < len(before) < 200
+    assert before + taken(heir) == events
+
+
 def test_c17_an_event_that_is_settled_before_its_thread_has_counted_it_is_neither_damage_nor_holds_up_others(made):
     """The worker may be faster than the caller, who appends first and counts then."""
     spool = made()
@@ -388,9 +412,12 @@ def test_c17_an_event_that_is_settled_before_its_thread_has_counted_it_is_neithe
     lane.settle(1)
     lane.appended += 1  # now it counts
     settle_all(spool)
-
-    assert lane.pending() == 0
     assert spool._counts.dropped == {}
+
+    lane.appended += 1  # one that is counted and not there
+    settle_all(spool)
+    assert spool._counts.dropped == {"spool_damaged": 1}
+    assert lane.pending() == 0
 
 
 def test_c27_a_spool_that_cannot_be_read_neither_spins_the_worker_nor_holds_up_what_can(made, clock):
@@ -414,9 +441,10 @@ def test_c27_a_spool_that_cannot_be_read_neither_spins_the_worker_nor_holds_up_w
     clock.now_s += BATCH_AGE_S
     worker.step()
     assert transport.sizes == [1]
-    clock.now_s += BATCH_AGE_S
     worker.step()
-    assert worker.step() > 0
+    clock.now_s += BATCH_AGE_S
+    assert worker.step() == 0.0  # tried
+    assert worker.step() > 0.0  # and rests
     assert spool._counts.last_error == "spool"
     files.refuses = False
     clock.now_s += 8.0

@@ -99,7 +99,7 @@ class ReaderLane:
 
     def pending(self) -> int:
         """How many wait. Counted here: the reader would have to read them."""
-        return self.appended - self._settled
+        return max(0, self.appended - self._settled)  # another thread may settle between the two looks
 
     def take(self, events_max: int, bytes_max: int) -> list[bytes]:
         """The oldest events, at least one if there is one and the disk gives it."""
