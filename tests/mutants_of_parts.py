@@ -72,7 +72,7 @@ PARTS = (
      f"{FILES}::test_c17_a_symbolic_link_is_never_followed"),
     (f"{C}/spool.py", "STALL_S:\n                self._rest()\n            if stored:", "STALL_S:\n                pass\n            if stored:",
      f"{LANES}::test_c17_a_disk_that_stalls_is_paid_for_once"),
-    (f"{C}/spool.py", '            self._counts.drop("spool_damaged", counted - self._settled)\n', "",
+    (f"{C}/spool.py", '            self._counts.drop("spool_damaged", missing - early)\n', "",
      f"{LANES}::test_c18_events_that_were_damaged_on_disk_are_counted_and_the_rest_goes_on"),
     (f"{J}/spool.py", "            self._refused.add(number)\n", "            pass\n",
      f"{SPOOL}::test_c18_garbage_is_counted_and_cleared_away_a_newer_format_is_left_alone"),
