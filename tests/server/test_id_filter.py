@@ -108,3 +108,10 @@ def test_of_new_ids_fewer_than_three_in_a_hundred_are_perhaps_known(shape, monke
     perhaps = made.add_and_find(LANE, [shape.format(n) for n in range(10_000_000, 10_020_000)], 0)
 
     assert len(perhaps) < 20_000 * 0.03
+
+
+def test_a_filter_made_for_many_ids_holds_them_in_one_generation():
+    found = IdFilter(ids_expected=1_000_000)
+
+    assert found.bytes_used * 8 >= 16 * 1_000_000
+    assert len(found._generations) == 1

@@ -58,10 +58,13 @@ class _Generation:
 
 
 class IdFilter:
-    """Generations of Bloom filters, youngest last."""
+    """Generations of Bloom filters, youngest last. One that is made for many ids holds them in one generation."""
 
-    def __init__(self) -> None:
-        self._generations = [_Generation(FIRST_BITS)]
+    def __init__(self, ids_expected: int = 0) -> None:
+        size_bits = FIRST_BITS
+        while size_bits < min(ids_expected * _BITS_PER_ID, LARGEST_BITS):
+            size_bits *= 2
+        self._generations = [_Generation(size_bits)]
 
     def __len__(self) -> int:
         return sum(generation.count for generation in self._generations)

@@ -530,7 +530,7 @@ class Writer:
     def _filter_of_store(self) -> IdFilter | None:
         """All ids of the window. None: told to stop; a part of them would let repeats in."""
         now_ms = self._clock.wall_ms()
-        rebuilt = IdFilter()
+        rebuilt = IdFilter(self._store.statistics().rows)
         for keys in self._store.ids_since(0):
             for project, kind, event_id in keys:
                 rebuilt.add((project, kind), (event_id,), now_ms)
