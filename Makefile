@@ -18,7 +18,7 @@ check: $(VENV)/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q tests/test_shape.py tests/test_docs.py tests/test_public_api.py
+	@$(BIN)/python -m pytest -q tests/test_shape.py tests/test_docs.py tests/test_public_api.py tests/test_reliability.py
 
 faults: $(VENV)/.dev browser
 	@LEEWARD_TEST_HEAVY=1 $(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal -q
