@@ -44,6 +44,7 @@ from leeward.server.self_check import check_refusals
 from leeward.server.visibility import Visibility
 from leeward.server.writer import BlockLimits, Writer
 from leeward.store.open import open_store
+from leeward.store.retention import DAY_MS
 
 if TYPE_CHECKING:
     from leeward.clock import Clock
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Application"]
 
-DAY_MS: Final = 86_400_000
 LEARN_BYTES: Final = 8 << 20
 WRITER_STOP_SHARE: Final = 0.2  # of `shutdown_timeout_s`; half of it is the running requests'
 COMMIT_STOP_SHARE: Final = 0.1

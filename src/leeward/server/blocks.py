@@ -14,6 +14,7 @@ import msgspec
 
 from leeward.journal.frame import Record
 from leeward.server.record import KIND_OF_CODE, BatchHead, Head
+from leeward.store.retention import DAY_MS
 
 __all__ = [
     "DEAD",
@@ -32,7 +33,6 @@ SEAL: Final = 2
 SPLIT: Final = 3
 DEAD: Final = 4
 INDEX_BITS: Final = 16
-DAY_MS: Final = 86_400_000
 _PAIR: Final = struct.Struct("<QQ")
 _TRIPLE: Final = struct.Struct("<QQQ")
 _ENCODE = msgspec.json.Encoder().encode

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from leeward.errors import LeewardError, ProtocolError, RateLimited, Unavailable
-from leeward.journal.frame import Record
+from leeward.journal.frame import NO_BATCH, Record
 from leeward.model import Dropped, Event
 from leeward.server.door import Door, event_key, key_code
 from leeward.server.record import CODE_OF_KIND, RECORD_BYTES_GOAL, BatchHead, Head, pack, row
@@ -31,7 +31,6 @@ __all__ = ["DATA", "AdmissionLimits", "Outcome", "Pipeline"]
 
 DATA: Final = 1
 _BACKWARD_STEP_MS_MAX: Final = 1000
-_NO_BATCH: Final = bytes(16)
 
 
 class AdmissionLimits(msgspec.Struct, frozen=True):
@@ -371,5 +370,5 @@ def _record(admission: _Admission, part: slice, tag: bytes, *, with_batch: bool)
 
 def _batch_tag(admission: _Admission) -> bytes:
     if admission.batch is None:
-        return _NO_BATCH
+        return NO_BATCH
     return hashlib.sha256(f"{admission.project}\0{admission.batch.batch_id}".encode()).digest()[:16]

@@ -21,6 +21,7 @@ from leeward.server.http import Request, Response, json_response
 from leeward.server.routes import QUERY_PARAMETERS, QueryAnswer
 from leeward.store.clickhouse import StoreUnavailable
 from leeward.store.events import EventQuery
+from leeward.store.retention import DAY_MS
 
 if TYPE_CHECKING:
     from leeward.clock import Clock
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Cursors", "Query", "ReadBarrier", "event_out"]
 
-DAY_MS: Final = 86_400_000
 WAIT_MS_MAX: Final = 5000
 LIMIT_MAX: Final = 1000
 _COLUMN_OF_FILTER: Final = {

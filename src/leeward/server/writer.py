@@ -23,7 +23,8 @@ from leeward.server.blocks import Chunk, Range, Seals, batch_row, dead_record, s
 from leeward.server.id_filter import IdFilter
 from leeward.server.pipeline import DATA
 from leeward.server.record import KIND_OF_CODE, unpack
-from leeward.store.events import Block
+from leeward.store.events import Block, id_days
+from leeward.store.retention import DAY_MS
 
 if TYPE_CHECKING:
     from leeward.clock import Clock
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BlockLimits", "Writer", "WriterStatistics"]
 
-_DAY_MS: Final = 86_400_000
 _FILTER_FORGET_MS: Final = 600_000
 
 
@@ -55,7 +55,7 @@ class BlockLimits(msgspec.Struct, frozen=True):
     @property
     def id_window_ms(self) -> int:
         """How long an id is remembered in the store: one day longer than anybody may repeat it."""
-        return (max(self.retention_days, 7) + 1) * _DAY_MS
+        return id_days(self.retention_days) * DAY_MS
 
 
 class WriterStatistics(msgspec.Struct, frozen=True):
