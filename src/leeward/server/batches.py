@@ -6,13 +6,13 @@ lately, the table the ones that are loaded. Nothing else is written for it.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from leeward.errors import ProtocolError, Unavailable
 from leeward.server.http import Request, Response, json_response
+from leeward.server.record import BATCH_ID
 from leeward.server.routes import BatchStatus, RefusedEvent
 from leeward.store.clickhouse import StoreUnavailable
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Batches"]
 
 State = Literal["completed", "processing", "failed"]
-_BATCH_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class _Stored(msgspec.Struct):
@@ -68,7 +67,7 @@ class Batches:
     async def status(self, request: Request) -> Response:
         """What became of a batch."""
         batch_id, project = request.path_parameter, request.project
-        if not _BATCH_ID.fullmatch(batch_id):
+        if not BATCH_ID.fullmatch(batch_id):
             raise _not_found()
         known = await self._durable(project, batch_id)
         if known is not None and known.received_at < self._clock.wall_ms() - self._retention_ms:

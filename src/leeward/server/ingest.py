@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import secrets
 import string
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from leeward.server.http import (
 )
 from leeward.server.intake import Prepared, prepare, prepare_body
 from leeward.server.pipeline import Outcome, Pipeline
-from leeward.server.record import BatchHead
+from leeward.server.record import BATCH_ID, BatchHead
 from leeward.server.routes import BatchAnswer, IngestAnswer, IngestResult, RefusedEvent
 from leeward.wire import native
 from leeward.wire.text import repair
@@ -31,7 +30,6 @@ from leeward.wire.text import repair
 __all__ = ["Ingest"]
 
 RESULTS_BELOW: Final = 100
-_BATCH_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _ALPHABET: Final = string.ascii_letters + string.digits
 _MADE_ID_CHARS: Final = 16
 
@@ -162,7 +160,7 @@ class _BatchWork:
     def __init__(self, body: bytes) -> None:
         text, self.repaired = repair(body)
         envelope = native.decode_batch(text)
-        if envelope.batch_id is not None and not _BATCH_ID.fullmatch(envelope.batch_id):
+        if envelope.batch_id is not None and not BATCH_ID.fullmatch(envelope.batch_id):
             raise ProtocolError(
                 "batch_id: must be 1 to 128 of the characters A-Z a-z 0-9 . _ : -", code="invalid_field"
             )

@@ -7,6 +7,7 @@ The rows are encoded here once and travel as they are into the store; the writer
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,6 +16,7 @@ import msgspec
 from leeward.model import KINDS, Event
 
 __all__ = [
+    "BATCH_ID",
     "CODE_OF_KIND",
     "KIND_OF_CODE",
     "RECORD_BYTES_GOAL",
@@ -25,6 +27,9 @@ __all__ = [
     "unpack",
     "unpack_head",
 ]
+
+# What a sender may call a batch.
+BATCH_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 # A record stays well below the log's limit of 20 MiB; a request with more rows becomes several records.
 RECORD_BYTES_GOAL: Final = 4 << 20
