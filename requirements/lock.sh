@@ -16,3 +16,4 @@ compile server pyproject.toml --extra server --no-emit-package pandas --no-emit-
   --no-emit-package numpy --no-emit-package python-dateutil --no-emit-package pytz --no-emit-package tzdata --no-emit-package six
 compile build --group pyproject.toml:build
 compile dev --group pyproject.toml:test --group pyproject.toml:check --constraint requirements/server.txt
+compile peers requirements/peers.in

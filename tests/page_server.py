@@ -27,6 +27,7 @@ from leeward.server.dispatch import Dispatch
 from leeward.server.http import ByteBudget
 from leeward.server.openapi import Reference
 from leeward.server.routes import ROUTES
+from leeward.store.clients import ClientAccounts
 
 HANDLERS = ("page", "openapi", "docs")
 MINUTE_MS = 60_000
@@ -38,6 +39,7 @@ class FakeOverview:
     def __init__(self) -> None:
         self.minutes_held: list[tuple[int, int, int]] = []
         self.events: list[dict[str, Any]] = []
+        self.held_clients = ClientAccounts()
         self.held_state = OverviewState(health="healthy", store="running")
         self.raises: Exception | None = None
         self.reads = 0
@@ -53,6 +55,10 @@ class FakeOverview:
 
     async def last_events(self, project: int, limit: int) -> list[dict[str, Any]]:
         return self.events[:limit]
+
+    async def clients(self, project: int, limit: int) -> ClientAccounts:
+        held = self.held_clients
+        return ClientAccounts(held.accounts[:limit], held.total, held.lost, held.missing)
 
     def state(self) -> OverviewState:
         return self.held_state

@@ -8,7 +8,26 @@
 No call raises, blocks or prints. What `capture` returned an id for survives kill -9, and arrives exactly once.
 """
 
-from leeward.sender.api import Client, capture, client, flush, init, shutdown, stats
+from leeward.sender.api import (
+    busy,
+    capture,
+    capture_exception,
+    client,
+    delete_pending,
+    flush,
+    flush_soon,
+    idle,
+    in_context,
+    init,
+    log,
+    metric,
+    set_context,
+    shutdown,
+    span,
+    stats,
+    timed,
+)
+from leeward.sender.client import Client
 from leeward.sender.config import VERSION as __version__  # noqa: N811 - what the field calls it
 from leeward.sender.results import FlushResult, Stats
 
@@ -17,10 +36,21 @@ __all__ = [
     "FlushResult",
     "Stats",
     "__version__",
+    "busy",
     "capture",
+    "capture_exception",
     "client",
+    "delete_pending",
     "flush",
+    "flush_soon",
+    "idle",
+    "in_context",
     "init",
+    "log",
+    "metric",
+    "set_context",
     "shutdown",
+    "span",
     "stats",
+    "timed",
 ]

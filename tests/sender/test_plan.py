@@ -5,7 +5,7 @@ from hypothesis import given, strategies as st
 
 from leeward.resilience.retry import RETRY_AFTER_MAX_S, Retry
 from leeward.sender import plan
-from leeward.sender.plan import Answer, Pace, judge, rest_s
+from leeward.sender.plan import Answer, Pace, judge
 
 RETRY = Retry(attempts_max=None, base_s=0.2, cap_s=30.0)
 
@@ -72,29 +72,45 @@ def test_a_pace_is_frozen():
         Pace().failures = 1
 
 
-def rest(now_s=10.0, *, waiting=1, since_s=10.0, hurry=False, stopped=False, pace=None):
-    return rest_s(now_s, waiting=waiting, waiting_since_s=since_s, hurry=hurry, stopped=stopped, pace=pace or Pace())
+@pytest.mark.parametrize("status", [500, 501, 505])
+def test_a_batch_that_makes_the_server_fail_again_and_again_does_not_block_the_others(status):
+    answer = Answer(status, f"http_{status}")
+
+    assert judge(answer, events=2, renamed=False, tries=plan.SERVER_ERRORS_MAX - 1) == plan.RETRY
+    assert judge(answer, events=2, renamed=False, tries=plan.SERVER_ERRORS_MAX) == plan.SET_ASIDE
 
 
-def test_the_worker_sleeps_without_a_timer_while_nothing_waits():
-    assert rest(waiting=0) is None
-    assert rest(waiting=0, hurry=True) is None
+@pytest.mark.parametrize("status", [0, 200, 302, 429, 502, 503, 504])
+def test_an_outage_is_no_fault_of_the_batch_however_long_it_lasts(status):
+    assert judge(Answer(status, "x"), events=2, renamed=False, tries=100_000) == plan.RETRY
 
 
-def test_a_batch_leaves_when_it_is_old_enough_full_or_waited_for():
-    assert rest() == pytest.approx(plan.BATCH_AGE_S)
-    assert rest(10.0 + plan.BATCH_AGE_S) == 0.0
-    assert rest(waiting=plan.BATCH_EVENTS_MAX) == 0.0
-    assert rest(hurry=True) == 0.0
+def test_a_client_that_tries_twice_drops_after_the_second():
+    assert judge(Answer(503, "http_503"), events=2, renamed=False, tries=1, tries_max=2) == plan.RETRY
+    assert judge(Answer(503, "http_503"), events=2, renamed=False, tries=2, tries_max=2) == plan.DROP
+    assert judge(Answer(400, "http_400"), events=2, renamed=False, tries=1, tries_max=2) == plan.SET_ASIDE
 
 
 def test_c6_nothing_leaves_before_the_pace_allows_it():
     pace = Pace(1, 13.0)
 
-    assert rest(pace=pace, hurry=True) == pytest.approx(3.0)
-    assert rest(pace=pace, waiting=10_000) == pytest.approx(3.0)
-    assert rest(13.5, pace=pace) == 0.0
+    assert pace.rest_s(10.0, 10.0, hurry=True) == pytest.approx(3.0)
+    assert pace.rest_s(13.5, 10.0, hurry=False) == 0.0
+    assert pace.rest_s(13.5, 14.0, hurry=False) == pytest.approx(0.5)
 
 
-def test_c4_a_stopped_worker_sends_nothing():
-    assert rest(stopped=True, waiting=10_000, hurry=True) is None
+def test_after_an_outage_what_waited_leaves_at_a_walk_until_it_is_caught_up():
+    pace = Pace(plan.OUTAGE_FAILURES, 5.0)
+
+    walking = pace.succeeded(10.0, plan.BATCH_EVENTS_MAX, lambda: 0.5)
+    walking_on = walking.succeeded(11.0, plan.BATCH_EVENTS_MAX, lambda: 0.5)
+    caught_up = walking_on.succeeded(12.0, plan.BATCH_EVENTS_MAX - 1, lambda: 0.5)
+
+    assert walking.rest_s(10.0, 10.0, hurry=False) == pytest.approx(plan.OUTAGE_PACE_S / 2)
+    assert walking.rest_s(10.0, 10.0, hurry=True) == 0.0  # somebody waits
+    assert walking_on.rest_s(11.0, 11.0, hurry=False) == pytest.approx(plan.OUTAGE_PACE_S / 2)
+    assert caught_up.rest_s(12.0, 12.0, hurry=False) == 0.0
+
+
+def test_a_single_failure_is_no_outage():
+    assert Pace(1, 5.0).succeeded(10.0, 100_000, lambda: 0.9).rest_s(10.0, 10.0, hurry=False) == 0.0

@@ -11,7 +11,7 @@ from msgspec import ValidationError
 from leeward.errors import Unavailable
 from leeward.model import Event
 from leeward.server.access import Identity
-from leeward.server.blocks import Chunk, batch_row
+from leeward.server.blocks import Chunk, batch_rows
 from leeward.server.dead_letters import DeadLetters
 from leeward.server.http import ByteBudget, Request
 from leeward.server.manage import Manage
@@ -20,7 +20,7 @@ from leeward.server.record import BatchHead, Head, row
 EVENTS = [Event(project=1, kind="event", id=f"e{n}", name="a", received_at=5, timestamp=5) for n in range(2)]
 BATCH = BatchHead("b-1", b"", 5, 2, 0, ["k1", "k2"], [])
 CHUNK = Chunk(sequence=1, segment=1, head=Head(1, 5, "ee", ["e0", "e1"], BATCH), rows=[b"", b""], payload_bytes=9)
-BATCH_ROW = batch_row(CHUNK, BATCH, "cafe")
+[BATCH_ROW] = batch_rows([(CHUNK, 0)], "cafe", {}, half=False)
 
 
 class Log:

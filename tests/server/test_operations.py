@@ -49,6 +49,24 @@ def test_a15_no_place_of_this_machine_is_in_an_answer(handler):
     assert "/var/lib" not in body
 
 
+def test_what_clients_lost_is_counted_by_reason_and_invented_reasons_become_one():
+    counters = Counters()
+    counters.count_client_lost({"spool_full": 2, "too_old": 1})
+    counters.count_client_lost({"spool_full": 3})
+    counters.client_fields_ignored = 4
+    for number in range(100):
+        counters.count_client_lost({f"invented_{number:03}": 10})
+    operations = Operations(parts=dict, ready=lambda: True, counters=counters)
+
+    lines = asyncio.run(operations.metrics(None)).body.decode().splitlines()
+
+    lost = [line for line in lines if line.startswith("leeward_client_events_lost_total{")]
+    assert 'leeward_client_events_lost_total{reason="spool_full"} 5.0' in lost
+    assert 'leeward_client_events_lost_total{reason="other"} 700.0' in lost
+    assert len(lost) == 33
+    assert "leeward_client_fields_ignored_total 4.0" in lines
+
+
 def test_health_is_that_of_the_worst_part_and_503_when_it_is_unhealthy():
     assert worst_state(PARTS) == "degraded"
     status, body = asked(

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from control_helpers import HeldClock
@@ -22,7 +23,8 @@ from leeward.server.counters import Counters
 from leeward.server.door import Door, event_key, key_code
 from leeward.server.intake import prepare_body
 from leeward.server.pipeline import DATA, AdmissionLimits, Pipeline
-from leeward.server.record import unpack
+from leeward.server.record import Head, unpack, unpack_head
+from leeward.wire.client import ClientReport
 
 NOW = HeldClock().now_ms
 
@@ -63,9 +65,11 @@ class Road(SimpleNamespace):
         prepared = prepare_body(body, project=project, received_at=received_at)
         return self.pipeline.take(prepared, project=project, received_at=received_at, with_keys=with_keys)
 
-    def take_batch(self, body, batch_id="b-1", digest=b"one", *, project=1):
+    def take_batch(self, body, batch_id="b-1", digest=b"one", *, project=1, client=None):
         prepared = prepare_body(body, project=project, received_at=NOW, batch_id=batch_id)
-        return self.pipeline.take_batch(prepared, project=project, received_at=NOW, batch_id=batch_id, digest=digest)
+        return self.pipeline.take_batch(
+            prepared, project=project, received_at=NOW, batch_id=batch_id, digest=digest, client=client
+        )
 
     def records(self):
         return [(entry.type, *unpack(entry.payload)) for entry in self.log.read(0)]
@@ -393,11 +397,60 @@ def test_a_large_request_is_several_records_and_its_batch_stands_in_the_last(on_
         assert len(records) > 2
         assert road.stored_ids() == [f"e{n}" for n in range(10)]
         assert [head.batch for _, head, _ in records] == [None] * (len(records) - 1) + [batch]
+        assert records[-1][1].rows_before == 10 - len(records[-1][1].ids)
         assert road.pipeline.acknowledged_sequence == road.log.synced_sequence == len(records)
         assert len({entry.batch for entry in road.log.read(0)}) == 1
         assert road.log.read(0)[0].batch != bytes(16)
 
     on_a_road(scenario)
+
+
+# What a client says of itself
+
+CLIENT = ClientReport("p-1", 90, {"spool_full": 2})
+
+
+def test_what_a_client_said_stands_in_the_log_beside_its_batch_and_not_in_the_doors_memory(on_a_road):
+    async def scenario(road):
+        batch = await road.run(road.take_batch(BATCH, client=CLIENT))
+
+        [(_, head, _)] = road.records()
+        assert (head.batch, head.client, head.rows_before) == (batch, CLIENT, 0)
+        assert b"spool_full" not in road.door.snapshot()
+        assert road.counters.client_lost == {"spool_full": 2}
+
+    on_a_road(scenario)
+
+
+def test_a_batch_of_known_events_alone_still_brings_its_clients_word(on_a_road):
+    async def scenario(road):
+        await road.run(road.take(b'{"event_type":"a","id":"e1"}'))
+        await road.run(road.take_batch(b'[{"event_type":"a","id":"e1"}]', client=CLIENT))
+
+        _, head, rows = road.records()[-1]
+        assert (rows, head.client, head.rows_before) == ([], CLIENT, 0)
+
+    on_a_road(scenario)
+
+
+def test_w3_losses_are_counted_only_once_they_are_on_stable_storage(on_a_road):
+    async def scenario(road):
+        road.files.broken = True
+        with pytest.raises(Unavailable):
+            await road.run(road.take_batch(BATCH, client=CLIENT))
+        assert road.counters.client_lost == {}
+
+        road.files.broken = False
+        await road.run(road.take_batch(BATCH, client=CLIENT))
+        assert road.counters.client_lost == {"spool_full": 2}
+
+    on_a_road(scenario)
+
+
+def test_a_log_of_before_clients_were_counted_can_still_be_read():
+    older = msgspec.msgpack.encode([1, NOW, "e", ["e1"], None])
+
+    assert unpack_head(len(older).to_bytes(4, "little") + older) == Head(1, NOW, "e", ["e1"])
 
 
 # Admission

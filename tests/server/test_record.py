@@ -8,6 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 from leeward.model import KINDS, Event
 from leeward.server.record import CODE_OF_KIND, KIND_OF_CODE, BatchHead, Head, pack, row, unpack, unpack_head
+from leeward.wire.client import ClientReport
 
 TEXTS = st.text(max_size=12)
 NUMBERS = st.integers(0, 2**63 - 1)
@@ -21,6 +22,7 @@ BATCHES = st.builds(
     st.lists(TEXTS, max_size=4),
     st.lists(st.tuples(NUMBERS, TEXTS, TEXTS), max_size=3),
 )
+CLIENTS = st.builds(ClientReport, TEXTS, NUMBERS, st.dictionaries(TEXTS, NUMBERS, max_size=3))
 EVENTS = st.builds(
     Event,
     project=st.integers(1, 2**31),
@@ -36,9 +38,10 @@ EVENTS = st.builds(
 
 
 @settings(deadline=None)
-@given(NUMBERS, NUMBERS, st.lists(EVENTS, max_size=5), st.none() | BATCHES)
-def test_what_was_packed_comes_out_and_the_head_alone_too(project, received_at, events, batch):
-    head = Head(project, received_at, "".join(CODE_OF_KIND[e.kind] for e in events), [e.id for e in events], batch)
+@given(NUMBERS, NUMBERS, st.lists(EVENTS, max_size=5), st.none() | BATCHES, st.none() | CLIENTS, NUMBERS)
+def test_what_was_packed_comes_out_and_the_head_alone_too(project, received_at, events, batch, client, rows_before):
+    kinds, ids = "".join(CODE_OF_KIND[e.kind] for e in events), [e.id for e in events]
+    head = Head(project, received_at, kinds, ids, batch, client, rows_before)
     rows = [row(event) for event in events]
 
     payload = pack(head, rows)

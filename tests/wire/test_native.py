@@ -279,9 +279,10 @@ def test_i1_the_envelope_of_a_batch_is_decoded_or_refused(body):
 
 
 def test_a_batch_keeps_its_events_as_bytes_and_may_say_more():
-    batch = decode_batch(b'{"batch_id":"b-1","client":{"process":"p"},"events": [ {"event_type":"a"} ] }')
+    batch = decode_batch(b'{"batch_id":"b-1","more":7,"client":{"process":"p"},"events": [ {"event_type":"a"} ] }')
 
     assert (batch.batch_id, bytes(batch.events)) == ("b-1", b'[ {"event_type":"a"} ]')
+    assert bytes(batch.client) == b'{"process":"p"}'
 
 
 @pytest.mark.parametrize(

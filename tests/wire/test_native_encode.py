@@ -1,5 +1,6 @@
 """The client's half of the native wire: values → bytes."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -9,9 +10,17 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from leeward.scrub.values import bounded
-from leeward.wire import native_encode
+from leeward.wire import native, native_encode, otlp_encode, posthog_encode
+from leeward.wire.native_encode import encode
 
 ID = "01900000-0000-7000-8000-000000000000"
+ERROR = {
+    "type": "ValueError",
+    "message": "bad",
+    "stack": "Traceback …",
+    "handled": False,
+    "exceptions": [{"type": "ValueError", "value": "bad", "frames": []}],
+}
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(),
@@ -20,26 +29,41 @@ json_values = st.recursive(
 )
 
 
+def as_the_server_reads_it(line):
+    (read,) = native.decode_events(b"[" + line + b"]")
+    data = bytes(read.data) or b"{}"
+    return native.to_event(
+        read,
+        project=1,
+        received_at=9,
+        event_id=read.id,
+        data=data,
+        attributes=native.attributes(read),
+        batch_id="",
+    )
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(st.text(), json_values, max_size=6), st.text(min_size=1))
 def test_what_goes_in_comes_out_of_any_json_reader(properties, name):
     properties = bounded(properties)
-    line = native_encode.event(name, properties, id=ID, timestamp_ms=1_795_322_741_463)
+    record_type, line = encode("event", name, properties, id=ID, timestamp_ms=1_795_322_741_463)
 
     decoded = json.loads(line.decode("utf-8"))
 
+    assert record_type == 1
     assert decoded.pop("data", {}) == properties
     assert decoded == {"event_type": name, "id": ID, "timestamp": 1_795_322_741_463}
     assert b"\n" not in line
 
 
-def test_every_field_has_its_name_on_the_wire_and_what_is_absent_is_left_out():
-    line = native_encode.event(
-        "$exception",
+def test_every_field_has_its_name_on_the_wire():
+    _, line = encode(
+        "span",
+        "fetch",
         {"a": 1},
         id=ID,
-        timestamp_ms=5,
-        kind="exception",
+        timestamp_ms="2026-11-22T04:45:41Z",
         level="ERROR",
         distinct_id="u1",
         session_id="s1",
@@ -47,14 +71,19 @@ def test_every_field_has_its_name_on_the_wire_and_what_is_absent_is_left_out():
         correlation_id="c1",
         trace_id="t1",
         span_id="p1",
-        error={"type": "ValueError", "message": "bad", "stack": ""},
+        parent_span_id="p0",
+        duration_ms=1.5,
+        value=0.0,
+        unit="ms",
+        status="error",
+        error={"type": "ValueError", "message": "bad", "stack": "", "category": "network"},
     )
 
     assert json.loads(line) == {
-        "event_type": "$exception",
+        "event_type": "fetch",
         "id": ID,
-        "timestamp": 5,
-        "kind": "exception",
+        "timestamp": "2026-11-22T04:45:41Z",
+        "kind": "span",
         "level": "ERROR",
         "distinct_id": "u1",
         "session_id": "s1",
@@ -62,43 +91,66 @@ def test_every_field_has_its_name_on_the_wire_and_what_is_absent_is_left_out():
         "correlation_id": "c1",
         "trace_id": "t1",
         "span_id": "p1",
-        "error": {"type": "ValueError", "message": "bad", "stack": ""},
+        "parent_span_id": "p0",
+        "duration_ms": 1.5,
+        "value": 0.0,
+        "unit": "ms",
+        "status": "error",
+        "error": {"type": "ValueError", "message": "bad", "stack": "", "category": "network"},
         "data": {"a": 1},
     }
-    assert native_encode.event("a", {}, id=ID, timestamp_ms=5) == (
-        b'{"event_type":"a","id":"01900000-0000-7000-8000-000000000000","timestamp":5}'
+
+
+def test_what_is_absent_is_left_out():
+    assert encode("event", "a", {}, id=ID, timestamp_ms=5) == (
+        1,
+        b'{"event_type":"a","id":"01900000-0000-7000-8000-000000000000","timestamp":5}',
     )
 
 
-def test_text_travels_as_utf_8_and_not_as_escapes():
-    assert '"t":"grüße 🚀"'.encode() in native_encode.event("a", {"t": "grüße 🚀"}, id=ID, timestamp_ms=5)
+@pytest.mark.parametrize("error", [None, ERROR])
+@pytest.mark.parametrize("kind", ["event", "exception", "span", "log", "metric"])
+def test_the_server_reads_the_kind_that_was_meant_with_and_without_an_error(kind, error):
+    _, line = encode(kind, "a", {"message": "m"}, id=ID, timestamp_ms=5, value=1.5, error=error)
+
+    event = as_the_server_reads_it(line)
+
+    assert event.kind == kind
+    assert event.error_type == ("ValueError" if error else "")
+    assert event.value == 1.5
 
 
-@settings(max_examples=200, deadline=None)
-@given(
-    st.text(st.characters(codec=None, categories=["Cs", "Lu", "Cc"])), st.text(st.characters(categories=["Cs", "So"]))
-)
-def test_c22_lone_surrogates_never_break_the_line(key, text):
-    decoded = json.loads(native_encode.event(text, {key: text}, id=ID, timestamp_ms=5).decode("utf-8"))
-
-    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    assert decoded["event_type"] == whole
+def test_the_kind_is_not_said_where_the_server_knows_it():
+    for kind, error in (("event", None), ("exception", ERROR)):
+        assert b'"kind"' not in encode(kind, "a", {}, id=ID, timestamp_ms=5, error=error)[1]
 
 
-def test_c22_a_lone_surrogate_is_replaced_and_a_pair_is_the_character_that_it_means():
-    line = native_encode.event("a", {"lone": "x\ud800y", "pair": "\ud83d\ude80", "fine": "ü"}, id=ID, timestamp_ms=5)
+def test_an_exceptions_frames_stand_in_the_data_and_leave_the_errors_own_fields_to_their_columns():
+    _, line = encode("exception", "$exception", {"a": 1}, id=ID, timestamp_ms=5, error=ERROR)
 
-    assert json.loads(line)["data"] == {"lone": "x\ufffdy", "pair": "🚀", "fine": "ü"}
+    event = as_the_server_reads_it(line)
+
+    assert json.loads(event.data) == {"a": 1, "handled": False, "exceptions": ERROR["exceptions"]}
+    assert (event.error_type, event.error_message, event.error_stack) == ("ValueError", "bad", "Traceback …")
+    assert event.error_rest == ""
 
 
-@pytest.mark.parametrize("unbounded", [float("nan"), object(), {1, 2}])
-def test_values_that_were_not_bounded_are_refused_instead_of_written_wrong(unbounded):
-    with pytest.raises((TypeError, ValueError)):
-        native_encode.event("a", {"x": unbounded}, id=ID, timestamp_ms=5)
+def test_the_callers_own_exceptions_and_handled_win_and_stay_the_callers():
+    mine = {"exceptions": 3, "handled": "perhaps"}
+    _, line = encode("exception", "$exception", mine, id=ID, timestamp_ms=5, error=ERROR)
+
+    assert json.loads(line)["data"] == mine
+    assert mine == {"exceptions": 3, "handled": "perhaps"}
+
+
+def test_all_wires_are_called_in_the_same_way():
+    signatures = {inspect.signature(module.encode) for module in (native_encode, posthog_encode, otlp_encode)}
+
+    assert len(signatures) == 1
 
 
 def test_a_batch_joins_events_without_touching_them():
-    events = [native_encode.event(name, {"n": name}, id=name, timestamp_ms=5) for name in ("a", "b")]
+    events = [encode("event", name, {"n": name}, id=name, timestamp_ms=5)[1] for name in ("a", "b")]
 
     plain = native_encode.batch("b-42", events)
     told = native_encode.batch("b-42", events, b'{"process":"p"}')
@@ -135,16 +187,6 @@ def test_every_random_bit_of_an_id_comes_from_the_random_bytes():
     none, every = (uuid.UUID(native_encode.uuid7(0, byte * 10)).int for byte in (b"\x00", b"\xff"))
 
     assert (none ^ every).bit_count() == 74
-
-
-def test_an_interpreter_without_the_accelerator_writes_the_same_bytes(monkeypatch):
-    fields = {"t": "ü", "n": [1, 2.5, None], "deep": {"a": True}}
-    fast = native_encode.event("a", fields, id=ID, timestamp_ms=5)
-
-    monkeypatch.setattr(native_encode, "_encode", None)
-    monkeypatch.setattr("json.encoder.c_make_encoder", None)
-
-    assert native_encode.event("a", fields, id=ID, timestamp_ms=5) == fast
 
 
 def test_the_client_s_half_imports_next_to_nothing_until_it_is_used():

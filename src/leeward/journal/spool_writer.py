@@ -1,9 +1,9 @@
-"""The client's appender: one writer per process that never waits.
+"""One lane of the client's spool: an appender that never waits.
 
-A spool is a directory, `<pid>-<start>-<random>`, with a lock and segments (`segment`, `frame`: the server's format).
-`append` is one copy into a mapped file: the interpreter reserves the room, copies and moves on in a single step that
-neither a signal handler nor another thread can come between. A record counts once its checksum agrees: what a
-kill -9 cut in the middle was never promised. From the copy on, the page cache outlives the process; nothing is synced.
+A lane is a folder of segments (`segment`, `frame`: the server's format). `append` is one copy into a mapped file: the
+interpreter reserves the room, copies and moves on in a single step that neither a signal handler nor another thread
+can come between. A record counts once its checksum agrees: what a kill -9 cut in the middle was never promised. From
+the copy on, the page cache outlives the process; nothing is synced.
 
 Why mapped: 600-byte records, `benchmarks/journal_append.py`, median of 5 runs, Python 3.11, 2 cores, microseconds:
 
@@ -14,11 +14,13 @@ Why mapped: 600-byte records, `benchmarks/journal_append.py`, median of 5 runs, 
 A write lets go of the interpreter, and a busy thread gives it back only after its 5 ms. The copy never lets go.
 
 Promises  `append` takes no lock, waits for nobody, raises no OSError, and asks the file system only where a segment
-          ends and `prepare` has not laid out the next one. After one failure it stays out of the disk's way until
-          `prepare` succeeds. A forked child never writes into its parent's files.
-Limits    Record 20 MiB, segments 64 KiB (the first), 256 KiB, 1 MiB, then 2 MiB, unsent 64 MiB: beyond it the newest
-          is not stored. Power loss may cost what the kernel had not yet written. Sequences may come out of order and
-          with gaps (threads, failures).
+          ends. After one failure it stays out of the disk's way until `prepare` succeeds. A forked child never writes
+          into its parent's files. Nothing is written into a segment that `stop` has not seen. A segment is read or
+          dropped by whoever took its one token, never by both.
+          It holds one descriptor, and none from Python 3.13 on. A number that the host has closed and given to a
+          file of its own is left alone.
+Limits    Record 20 MiB, segments 64 KiB (the first), 256 KiB, 1 MiB, then 2 MiB. Power loss may cost what the kernel
+          had not yet written. Sequences may come out of order and with gaps (threads, failures, the other lane).
           Blocks are allocated before they are mapped, or a full disk would be a SIGBUS. A file system that copies on
           write may still need room later; and nobody may shorten the file of a running process.
 """
@@ -28,298 +30,400 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import stat
 import sys
 from itertools import count
 
-from leeward.errors import Unavailable
 from leeward.journal import frame, segment
-from leeward.journal.files import OsFiles, write_all
-from leeward.journal.owner import Owner
+from leeward.journal.files import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final
 
-    from leeward.journal.files import Files, Lock
+    from leeward.journal.files import Files
+    from leeward.journal.spool_home import Quota
 
-EVENT: Final = 1
+__all__ = ["FIRST_BYTES", "SEGMENT_BYTES", "Segment", "SpoolWriter"]
+
 SEGMENT_BYTES: Final = 2 * 1024 * 1024
 FIRST_BYTES: Final = 64 * 1024
-SPOOL_BYTES_MAX: Final = 64 * 1024 * 1024
 _GROWTH: Final = 4
-FORMING: Final = ".new-"
+
+_foreign: list[mmap.mmap] = []  # maps whose descriptor's number the host gave to a file of its own
+_NOWHERE = mmap.mmap(-1, 1)
+_NOWHERE.close()
 
 
-class _Mapped:
-    """A segment that is open for appending."""
+class Segment:
+    """One file of a lane, as its owner knows it.
 
-    __slots__ = ("bytes", "first_sequence", "inode", "map", "number", "path", "salt")
+    `token` is not empty while nobody reads or drops the segment: popping it is one step, and who has it decides.
+    `records` counts what was appended, `delivered` what was acknowledged, `mark` is where the next batch begins.
+    """
 
-    def __init__(self, header: segment.Header, path: str, inode: tuple[int, int], mapped: mmap.mmap) -> None:
-        self.number = header.number
-        self.first_sequence = header.first_sequence
+    __slots__ = (
+        "blank_from",
+        "bytes",
+        "closed_s",
+        "delivered",
+        "inode",
+        "instance",
+        "is_closed",
+        "is_sealed",
+        "map",
+        "mark",
+        "number",
+        "path",
+        "records",
+        "salt",
+        "token",
+        "used_s",
+    )
+
+    def __init__(self, number: int, path: str, length: int = 0) -> None:
+        self.number = number
         self.path = path
-        self.salt = header.salt
-        self.inode = inode
-        self.map = mapped
-        self.bytes = len(mapped)
+        self.bytes = length
+        self.inode = (0, 0)
+        self.instance: bytes | None = None  # None: its header was not read yet
+        self.salt = 0
+        self.map: mmap.mmap | None = None
+        self.mark = segment.RECORDS_AT
+        self.records = 0
+        self.delivered = 0
+        self.token: list[None] = [None]
+        self.is_closed = True  # nothing can be added, and it can be read from its file only
+        self.is_sealed = False  # nothing can be added, and it can still be read through the mapping
+        self.blank_from = 0  # not 0: nothing but zeros from there on
+        self.used_s: float | None = None  # when the worker first saw records in it
+        self.closed_s: float | None = None  # when the worker first saw it closed
+
+    def unsent(self) -> int:
+        """How many of its records are not acknowledged. One that is not yet counted may be delivered already."""
+        return max(0, self.records - self.delivered)
 
     def is_half_full(self) -> bool:
         """Say whether the next one should be laid out."""
         try:
-            return self.map.tell() * 2 > self.bytes
+            return self.map is not None and self.map.tell() * 2 > self.bytes
         except ValueError:
             return False  # closed: the next one is there already
 
+    def open(self, mapped: mmap.mmap) -> None:
+        """Let records in."""
+        mapped.seek(segment.RECORDS_AT)
+        self.map = mapped
+        self.is_closed = False
+
+    def seal(self) -> None:
+        """Let nothing more in. What is there can still be read through the mapping, whatever becomes of the file."""
+        mapped = self.map
+        if mapped is not None and not self.is_closed:
+            mapped.seek(0, os.SEEK_END)
+            self.is_sealed = True  # said when it is so: who reads it to its end removes it
+
+    def close(self) -> None:
+        """Let nothing more in, and give the mapping back."""
+        mapped = self.map
+        if mapped is None or self.is_closed:
+            return
+        try:
+            mapped.seek(0, os.SEEK_END)
+            self.is_closed = True  # said when it is so: who reads it to its end removes it
+            # Before 3.13 a mapping holds a descriptor of its own, and closes that number whoever has it by now.
+            if sys.version_info < (3, 13) and mapped.size() != self.bytes:
+                _foreign.append(mapped)
+                return
+        except (OSError, ValueError):
+            pass  # the host closed the number, and nobody has it; or another thread closed the mapping just now
+        mapped.close()
+
+    def end(self) -> int:
+        """Where the records of a sealed segment end. They lie end to end, and zeros follow."""
+        mapped, position = self.map, self.mark
+        if mapped is None or self.is_closed:
+            return position
+        while length := frame.length_needed(mapped[position : position + frame.HEADER_BYTES], 0):
+            position += length
+        return position
+
 
 class SpoolWriter:
-    """Appends this process's records. Threads and signal handlers may append at the same time."""
+    """Appends to one lane of this process. Threads and signal handlers may append at the same time."""
 
     def __init__(
         self,
         directory: str,
-        lock: Lock,
         *,
+        is_error: bool,
+        instance: bytes,
+        quota: Quota,
         files: Files,
-        segment_bytes: int,
-        first_bytes: int,
-        bytes_max: int,
         random: Callable[[int], bytes],
-    ) -> None:
-        self.directory = directory
-        self.failures = 0
-        self.lock = lock
-        self.files = files
-        self._segment_bytes = segment_bytes
-        self._next_bytes = first_bytes
-        self._bytes_max = bytes_max
-        self._random = random
-        self._instance = random(16)
-        self._pid = os.getpid()
-        self._sequences = count(1)
-        self._numbers = count(1)
-        self._sizes: dict[int, int] = {}
-        self._successors: dict[int, _Mapped] = {}
-        self._spare: list[_Mapped] = []
-        self._closed_below = 1
-        self._stopped = False
-        self._active: _Mapped | None = self._lay_out(0, ahead=True)
-
-    @classmethod
-    def create(
-        cls,
-        directory: str,
-        *,
         segment_bytes: int = SEGMENT_BYTES,
         first_bytes: int = FIRST_BYTES,
-        bytes_max: int = SPOOL_BYTES_MAX,
-        files: Files | None = None,
-        random: Callable[[int], bytes] = os.urandom,
-    ) -> SpoolWriter:
-        """Make this process's own spool inside *directory*, which must be the user's own and no symbolic link.
+    ) -> None:
+        self.directory = directory
+        self.is_error = is_error
+        self.files = files
+        self.failures = 0
+        self.segments: dict[int, Segment] = {}
+        self._instance = instance
+        self._quota = quota
+        self._random = random
+        self._segment_bytes = segment_bytes
+        self._next_bytes = first_bytes
+        self._pid = os.getpid()
+        self._numbers = count(1)
+        self._successors: dict[int, Segment] = {}
+        self._spare: list[Segment] = []
+        self._stopped = False
+        # Before the first segment stands one that is full.
+        self._active: Segment | None = Segment(0, "")
+        self._active.map = _NOWHERE
+        self._failed = self._active  # what no segment could be found for to follow
 
-        Raises:
-            Unavailable: The disk does not let us; the caller keeps its records in memory.
-        """
-        files = OsFiles() if files is None else files
-        owner = Owner.this_process()
-        name = f"{owner.pid}-{owner.start}-{random(4).hex()}"
-        try:
-            _make_private(files, directory)
-            # Others see the spool only once it is locked: an unlocked one looks like a dead process's.
-            forming = os.path.join(directory, FORMING + name)
-            files.mkdir(forming)
-            lock = files.lock(os.path.join(forming, "lock"))
-            if lock is None:
-                raise FileExistsError(forming)
-            own = os.path.join(directory, name)
-            try:
-                files.rename(forming, own)
-                return cls(
-                    own,
-                    lock,
-                    files=files,
-                    segment_bytes=segment_bytes,
-                    first_bytes=first_bytes,
-                    bytes_max=bytes_max,
-                    random=random,
-                )
-            except OSError:
-                lock.release()
-                raise
-        except OSError as error:
-            raise Unavailable(f"cannot make a spool in {directory}: {error}", code="spool") from error
-
-    def append(self, payload: bytes) -> int | None:
+    def append(self, payload: bytes, kind: int, sequence: int) -> bool:
         """Store a record; from here on a kill -9 does not lose it.
 
         Returns:
-            Its sequence, or None if it was not stored: the spool is full or failed, the record is too long, this is a
-            forked child, or the writer is closed.
+            False if it was not stored: the spool is full or failed, the record is too long, this is a forked child, or
+            the lane is closed.
         """
         if os.getpid() != self._pid or len(payload) > frame.PAYLOAD_BYTES_MAX:
-            return None
-        sequence = next(self._sequences)
+            return False
         active = self._active
         while active is not None:
             try:
-                active.map.write(frame.encode_small(EVENT, payload, sequence, active.salt))
+                active.map.write(frame.encode_small(kind, payload, sequence, active.salt))  # type: ignore[union-attr]  # what is active has one
             except ValueError:  # it is full, or was closed by whoever found it full
-                active = self._after(active, len(payload))
+                active = self._after(active, len(payload), sequence)
             else:
-                return sequence
-        return None
+                active.records += 1
+                return True
+        return False
 
-    def prepare(self) -> bool:
+    def prepare(self, *, first: bool = False) -> bool:
         """Lay out the next segment while there is time, or try again after a failure. For the worker's thread.
 
+        With `first`, the lane's first segment is made as well.
+
         Returns:
-            Whether the writer can store records.
+            Whether the lane can store records.
         """
-        if os.getpid() != self._pid:
+        if os.getpid() != self._pid or self._stopped:
             return False
         active = self._active
+        if active is None or (first and not active.number):
+            return self._after(active or self._failed, 0, 0, ahead=True) is not None
+        if not self._spare and active.is_half_full():
+            try:
+                self._spare.append(self._lay_out(0, 0, ahead=True, is_spare=True))
+            except OSError:
+                self.failures += 1
+        return True
+
+    def rotate(self) -> None:
+        """Begin a new segment, so that what is in the old one can grow old and be dropped. For the worker's thread."""
+        active = self._active
+        if active is not None and active.number:
+            self._after(active, 0, 0)
+
+    def drop(self, closed: Segment) -> int | None:
+        """Remove a closed segment with what is in it. For any thread.
+
+        Returns:
+            How many records went that were not delivered; None if it is being sent, or cannot be removed.
+        """
         try:
-            if active is None:
-                self._active = self._lay_out(0, ahead=True)
-            elif not self._spare and active.is_half_full():
-                self._spare.append(self._lay_out(0, ahead=True))
+            closed.token.pop()
+        except IndexError:
+            return None
+        if not self.unlink(closed):
+            closed.token.append(None)
+            return None
+        return closed.unsent()
+
+    def droppable(self) -> list[Segment]:
+        """The closed segments, oldest first. Some may be in the hands of the reader."""
+        return [
+            segment
+            for number, segment in sorted(self.segments.copy().items())
+            if segment.is_closed or segment.is_sealed
+        ]
+
+    def unlink(self, gone: Segment) -> bool:
+        """Forget a segment and remove its file. False if the file stays."""
+        gone.close()
+        try:
+            self.files.unlink(gone.path)
+        except FileNotFoundError:
+            pass  # somebody cleared it away; it is gone, as it should be
         except OSError:
             self.failures += 1
-        return self._active is not None
+            return False
+        self.segments.pop(gone.number, None)
+        return True
+
+    def ordered(self) -> list[Segment]:
+        """All segments that may hold records, oldest first."""
+        segments = self.segments.copy()
+        return [segments[number] for number in sorted(segments)]
+
+    def pending(self) -> int:
+        """How many records are not acknowledged. For any thread; reads nothing."""
+        segments = self.segments
+        return sum([segment.unsent() for segment in segments.copy().values()]) if segments else 0
+
+    def bytes_used(self) -> int:
+        """What the lane counts for in the quota."""
+        return sum([segment.bytes for segment in (*self.segments.copy().values(), *self._spare)])
 
     def is_intact(self) -> bool:
         """Say whether the active file is still the one that a later process would find under its name."""
         active = self._active
         if active is None:
             return False
+        if not active.number:
+            return True
         try:
             status = os.lstat(active.path)
         except OSError:
             return False
         return (status.st_dev, status.st_ino) == active.inode
 
-    def close(self) -> None:
-        """Stop appending and let go of the lock: what is left may be adopted. In a forked child the parent keeps it."""
-        self.stop()
-        self.lock.release()
+    def seal(self) -> None:
+        """Stop appending for good. What is not delivered can still be read, even if the files are gone."""
+        self._stopped = True
+        # A thread that is about to begin a segment enters it first and looks at `_stopped` then: one of us sees the other.
+        for part in self.ordered():
+            part.seal()
+        self._active = None
 
     def stop(self) -> None:
-        """Stop appending for good, and stay the owner."""
-        self._stopped = True
-        active, self._active = self._active, None
-        if active is not None:
-            self._closed_below = active.number + 1
-            active.map.close()
+        """Stop appending for good, and give the mappings back. What was allocated and not used is given back as well."""
+        self.seal()
+        for closed in self.ordered():
+            end = closed.end()
+            was_open = not closed.is_closed
+            closed.close()
+            if was_open and os.getpid() == self._pid:
+                self._trim(closed, end)
         if os.getpid() == self._pid:
             while self._spare:
-                self._drop(self._spare.pop())
+                self._discard(self._spare.pop())
 
-    def complete_below(self) -> int:
-        """Give the number of the segment that is appended to; whatever has a lower one will not change any more."""
-        active = self._active
-        return self._closed_below if active is None else active.number
-
-    def view(self, number: int, start: int) -> tuple[bytes, int, int] | None:
-        """Give what the active segment holds from *start* on, its salt and first sequence; None if it is not *number*."""
-        active = self._active
-        if active is None or active.number != number:
-            return None
-        try:
-            # One step each: nothing before `tell` is half copied, and the file need not exist any more.
-            return active.map[start : max(start, active.map.tell())], active.salt, active.first_sequence
-        except ValueError:
-            return None  # closed since
-
-    def forget(self, number: int) -> None:
-        """Count a segment as gone: its room is free again."""
-        self._sizes.pop(number, None)
-
-    def _after(self, full: _Mapped, payload_bytes: int) -> _Mapped | None:
+    def _after(self, full: Segment, payload_bytes: int, sequence: int, *, ahead: bool = False) -> Segment | None:
         """Give the segment that follows *full*; make it if nobody else has. Never raises OSError."""
         successor = self._successors.get(full.number)
         if successor is None:
             try:
-                fresh = self._take_spare(full.number, payload_bytes) or self._lay_out(payload_bytes)
+                fresh = self._take_spare(full.number, payload_bytes)
+                if fresh is None:
+                    fresh = self._lay_out(payload_bytes, sequence, ahead=ahead)
             except OSError:
                 self._fail(full)
                 return None
+            self.segments[fresh.number] = fresh  # the reader and `stop` know it before anything is written into it
             # `setdefault` is one step: of a thread and the handler that interrupted it, one wins.
             successor = self._successors.setdefault(full.number, fresh)
             if successor is not fresh:
-                self._drop(fresh)
-        full.map.close()
+                self._forget(fresh)
+        if not full.is_sealed:
+            full.close()
+        if self._stopped:
+            successor.seal()
+            return None
         active = self._active
         if active is None or active.number < successor.number:
             self._active = successor
         return successor
 
-    def _fail(self, full: _Mapped) -> None:
+    def _forget(self, unused: Segment) -> None:
+        unused.close()
+        self.segments.pop(unused.number, None)
+        self._discard(unused)
+
+    def _fail(self, full: Segment) -> None:
         """Stay away from the disk until `prepare` succeeds, unless somebody else just went on."""
         self.failures += 1
-        full.map.close()
+        if not full.is_sealed:
+            full.close()
         if self._active is full:
-            self._closed_below = full.number + 1
+            self._failed = full
             self._active = None
 
-    def _take_spare(self, above: int, payload_bytes: int) -> _Mapped | None:
+    def _take_spare(self, above: int, payload_bytes: int) -> Segment | None:
         try:
             spare = self._spare.pop()
         except IndexError:
             return None
         if spare.number > above and segment.RECORDS_AT + frame.HEADER_BYTES + payload_bytes <= spare.bytes:
-            return spare
-        self._drop(spare)
+            try:
+                fd = self.files.open(spare.path, write=True)
+                try:
+                    spare.open(_map(fd, spare.bytes))
+                finally:
+                    self.files.close(fd)
+            except (OSError, ValueError):
+                pass  # removed or cut since it was laid out: make another
+            else:
+                return spare
+        self._discard(spare)
         return None
 
-    def _lay_out(self, payload_bytes: int, *, ahead: bool = False) -> _Mapped:
-        """Make a segment with real blocks under every page, mapped, its position behind the header.
+    def _lay_out(self, payload_bytes: int, sequence: int, *, ahead: bool = False, is_spare: bool = False) -> Segment:
+        """Make a segment with real blocks under every page, its position behind the header.
 
         Where there is time for it (*ahead*), zeros are written as well: the first touch of a page that was only
         allocated can wait for the file system's own journal, which made 1 append in 10,000 take 12 ms.
+        It is not mapped then if it is a spare: that would cost a descriptor before Python 3.13.
         """
-        room = self._bytes_max - sum(self._sizes.copy().values())
         needed = segment.RECORDS_AT + frame.HEADER_BYTES + payload_bytes
-        if self._stopped or needed > room:
-            raise OSError(errno.EDQUOT, "the spool is full or closed", self.directory)
+        if self._stopped:
+            raise OSError(errno.ESHUTDOWN, "the spool is closed", self.directory)
+        # A spare may never be needed: nothing is dropped for it.
+        room = self._quota.room() if is_spare else self._quota.make_room(needed, is_error=self.is_error)
+        if needed > room:
+            raise OSError(errno.EDQUOT, "the spool is full", self.directory)
         length = max(needed, min(self._next_bytes, room))
         number = next(self._numbers)
-        path = os.path.join(self.directory, f"{number:08d}.seg")
-        salt = int.from_bytes(self._random(4), "little")
-        header = segment.Header(self._instance, number, next(self._sequences), salt)
-        fd = segment.allocate(self.files, path, length)
+        fresh = Segment(number, os.path.join(self.directory, f"{number:08d}.seg"), length)
+        fresh.instance = self._instance
+        fresh.salt = int.from_bytes(self._random(4), "little")
+        fd = segment.allocate(self.files, fresh.path, length)
         try:
-            if ahead:
+            if ahead or number == 1:
                 write_all(self.files, fd, bytes(length), 0)
-            segment.write_header(self.files, fd, header)
+            segment.write_header(self.files, fd, segment.Header(self._instance, number, sequence, fresh.salt))
             status = os.fstat(fd)
-            mapped = _map(fd, length)
+            if not is_spare:
+                fresh.open(_map(fd, length))
         except OSError:
-            segment.discard(self.files, fd, path)
+            segment.discard(self.files, fd, fresh.path)
             raise
         self.files.close(fd)
-        mapped.seek(segment.RECORDS_AT)
-        self._sizes[number] = length
+        fresh.inode = (status.st_dev, status.st_ino)
         self._next_bytes = min(self._segment_bytes, self._next_bytes * _GROWTH)
-        return _Mapped(header, path, (status.st_dev, status.st_ino), mapped)
+        return fresh
 
-    def _drop(self, unused: _Mapped) -> None:
-        unused.map.close()
-        self.forget(unused.number)
+    def _trim(self, closed: Segment, end: int) -> None:
+        """Give back what was allocated ahead. Nothing can be written into a closed segment any more."""
+        try:
+            fd = self.files.open(closed.path, write=True)
+            try:
+                self.files.truncate(fd, end)
+            finally:
+                self.files.close(fd)
+        except OSError:
+            self.failures += 1
+
+    def _discard(self, unused: Segment) -> None:
         try:
             self.files.unlink(unused.path)
         except OSError:
             pass  # an empty segment harms nobody, and goes with the spool
-
-
-def _make_private(files: Files, directory: str) -> None:
-    """Make the directory, 0700; refuse one that is somebody else's, or a way to another place."""
-    files.mkdir(directory)
-    status = os.lstat(directory)
-    if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode):
-        raise PermissionError(errno.EPERM, "it is not a directory of the user's own", directory)
 
 
 def _map(fd: int, length: int) -> mmap.mmap:

@@ -1,13 +1,14 @@
-"""Bounds on what a caller gave, before it is encoded: the result is always finite, plain and small.
+"""What a caller gave, before it is encoded: the result is always finite, plain, small and without secrets.
 
 Promises  `bounded` never raises and gives a value that the JSON encoder takes as it is: only dict with str keys, list,
           str, int of 64 bits, finite float, bool and None, none of them of a subclass. It is a copy: what the caller
           or another thread changes afterwards does not reach it. No method that a caller's class defines is called,
           so nothing of theirs can raise, wait, load or consume: an object that is not known here becomes `<its.Type>`.
           (What a known standard type reaches by itself, such as the tzinfo of a datetime, is the one exception.)
+          What `scrub/secrets` finds by name or by form is `<redacted>`: in values, keys, names, ids and error texts.
 Limits    by count, so that time is bounded with it: see the names in capitals. What is left out leaves a mark in
           angle brackets: `<too deep>`, `<circular>`, `<12 more>`, `…<cut 345>`.
-Not here  broken text (lone surrogates) is repaired by the encoder, once for the whole event; secrets are not looked for.
+Not here  broken text (lone surrogates) is repaired by the encoder, once for the whole event.
 
 Standard library only and cheap to import: a type is compared only if its module is loaded, else no such value exists.
 """
@@ -16,6 +17,8 @@ from __future__ import annotations
 
 import sys
 from itertools import islice
+
+from leeward.scrub.secrets import TEXT_CHARS_MIN as TELLING_CHARS_MIN, clean, clean_text, may_hold_secret, plain_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ STRING_CHARS_MAX: Final = 65_536
 TEXT_CHARS_MAX: Final = 131_072  # of one value; six bytes each at worst, so that an event stays below 1 MiB
 PLAIN_KEYS_MAX: Final = 64  # a dict this small with strings this short needs no accounting: 64 × 2,000 < TEXT_CHARS_MAX
 PLAIN_CHARS_MAX: Final = 1_800
+# A text is cleaned with so much of what is cut off: a password is known by the sign behind it.
+OVERLAP_CHARS: Final = 256
 INT_MAX: Final = 2**64 - 1
 INT_MIN: Final = -(2**63)
 INT_TEXT_BITS_MAX: Final = 1_024  # below the smallest limit that a host may set for int to str
@@ -68,38 +73,48 @@ _RAW_DESCRIPTORS: Final = (type(_Slotted.__dict__["slot"]), type(type.__dict__["
 
 
 def bounded(value: Any) -> Any:
-    """A bounded plain copy of `value`; see the module's promises. A small dict of plain values takes the short way."""
-    if type(value) is dict and len(value) <= PLAIN_KEYS_MAX:
-        plain = value.copy()  # first copied, then checked: another thread may be writing
-        for key, item in plain.items():
-            if type(key) is not str or len(key) > KEY_CHARS_MAX:
-                break
-            kind = type(item)
-            if kind is str:
-                if len(item) > PLAIN_CHARS_MAX:
-                    break
-            elif kind is int:
-                if not INT_MIN <= item <= INT_MAX:
-                    break
-            elif kind is float:
-                if item - item != 0.0:  # NaN or infinite
-                    break
-            elif item is not None and kind is not bool:
-                break
-        else:
-            return plain
+    """A bounded, clean, plain copy of `value`; see the module's promises. A small dict of plain values goes quickly."""
     try:
-        return _Walk().value(value, 0)
+        if type(value) is dict and len(value) <= PLAIN_KEYS_MAX:
+            plain = value.copy()  # first copied, then checked: another thread may be writing
+            texts = []
+            for key, item in plain.items():
+                if type(key) is not str or key not in plain_names:
+                    break
+                kind = type(item)
+                if kind is str:
+                    if len(item) >= TELLING_CHARS_MIN:
+                        if len(item) > PLAIN_CHARS_MAX:
+                            break
+                        texts.append(item)
+                elif kind is int:
+                    if not INT_MIN <= item <= INT_MAX:
+                        break
+                elif kind is float:
+                    if item - item != 0.0:  # NaN or infinite
+                        break
+                elif item is not None and kind is not bool:
+                    break
+            else:
+                # All texts at once: a secret that only seems to be there where two of them meet costs a closer look.
+                return clean(plain) if texts and may_hold_secret("\n".join(texts)) else plain
+        return clean(_Walk().value(value, 0))
     except Exception:
         # Boundary: the stack or memory may end here, or another thread change a set under us; the event still goes.
         return UNREADABLE
 
 
 def bounded_text(value: Any, chars_max: int = KEY_CHARS_MAX) -> str:
-    """`value` as text of at most `chars_max` characters, for names and ids; None is the empty text. Never raises."""
+    """`value` as clean text of at most `chars_max` characters, for names and ids; None is empty. Never raises."""
     if type(value) is not str:
         value = "" if value is None else _key_text(bounded(value))
-    return value if len(value) <= chars_max else value[:chars_max]  # type: ignore[no-any-return]
+    try:
+        if len(value) > chars_max:
+            return clean_text(value[: chars_max + OVERLAP_CHARS])[:chars_max]  # type: ignore[no-any-return]
+        return clean_text(value)
+    except Exception:
+        # Boundary: the stack or memory may end here.
+        return UNREADABLE[:chars_max]
 
 
 def _key_text(plain: Any) -> str:
@@ -197,7 +212,7 @@ class _Walk:
         """A key's text; different keys of one dict stay different keys."""
         text = key if type(key) is str else _key_text(self.value(key, depth + 1))
         if len(text) > KEY_CHARS_MAX:
-            text = text[:KEY_CHARS_MAX] + f"…<cut {len(text) - KEY_CHARS_MAX}>"
+            text = clean_text(text[: KEY_CHARS_MAX + OVERLAP_CHARS])[:KEY_CHARS_MAX] + f"…<cut {len(text) - KEY_CHARS_MAX}>"
         self.chars_left -= len(text)
         return f"{text}#{len(taken)}" if text in taken else text
 
@@ -207,7 +222,8 @@ class _Walk:
         self.chars_left -= min(length, room)
         if length <= room:
             return value if type(value) is str else str.__getitem__(value, slice(0, length))
-        return str.__getitem__(value, slice(0, room)) + f"…<cut {length - room}>"
+        kept = clean_text(str.__getitem__(value, slice(0, room + OVERLAP_CHARS)))
+        return kept[:room] + f"…<cut {length - room}>"
 
     def binary(self, value: bytes | bytearray) -> str:
         base: Any = bytes if issubclass(type(value), bytes) else bytearray

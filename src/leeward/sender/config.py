@@ -8,61 +8,71 @@ from __future__ import annotations
 
 import os
 
+from leeward.sender.optout import is_true, opted_out
 from leeward.settings import find
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Final
+    from collections.abc import Callable, Mapping
+    from typing import Any, Final
 
-__all__ = ["HOST_DEFAULT", "MODES", "VERSION", "Config", "configure"]
+__all__ = ["HOST_DEFAULT", "MODES", "VERSION", "WIRES", "Config", "configure"]
 
 VERSION: Final = "0.1.0"
 HOST_DEFAULT: Final = "http://127.0.0.1:5330"
-MODES: Final = ("durable", "memory")
-WIRE: Final = "native"
-TRUE: Final = frozenset({"1", "true", "yes", "on"})
+MODES: Final = ("durable", "memory", "plain")
+WIRES: Final = ("native", "posthog", "otlp")
+POSTHOG_KEY: Final = "phc_"
 APP_CHARS_MAX: Final = 100
 KEY_CHARS_MAX: Final = 500
 
 
 class Config:
-    """See the module. `folder` is where this destination's events wait; empty in memory mode, or without a place."""
+    """See the module. `root` holds the spools of all destinations; empty without a disk to use."""
 
-    __slots__ = ("api_key", "app", "debug", "disabled", "folder", "host", "mode", "problem")
+    __slots__ = (
+        "_folder",
+        "api_key",
+        "app",
+        "before_send",
+        "debug",
+        "device_id",
+        "disabled",
+        "explicit_root",
+        "host",
+        "mode",
+        "opted_out",
+        "problem",
+        "root",
+        "sample_rate",
+        "sample_rules",
+        "watched",
+        "wire",
+    )
 
     api_key: str
     host: str
+    wire: str
     disabled: bool
+    opted_out: bool  # by the person at this machine: what waits is deleted
+    watched: bool  # nobody said `disabled=`: the person may still opt out while the program runs
     mode: str
     app: str
-    folder: str
+    root: str
+    explicit_root: bool  # the caller's own choice, also of a network file system
+    device_id: str | None  # None: the stored one; empty: none at all
+    sample_rate: float
+    sample_rules: Mapping[str, float] | None
+    before_send: Callable[[dict[str, Any]], Any] | None
     debug: bool
     problem: str
 
-    def __init__(
-        self,
-        *,
-        api_key: str = "",
-        host: str = HOST_DEFAULT,
-        disabled: bool = False,
-        mode: str = "durable",
-        app: str = "",
-        folder: str = "",
-        debug: bool = False,
-        problem: str = "",
-    ) -> None:
-        for name, value in (
-            ("api_key", api_key),
-            ("host", host),
-            ("disabled", disabled),
-            ("mode", mode),
-            ("app", app),
-            ("folder", folder),
-            ("debug", debug),
-            ("problem", problem),
-        ):
-            object.__setattr__(self, name, value)
+    def __init__(self, **fields: Any) -> None:
+        for name, default in _DEFAULTS:
+            object.__setattr__(self, name, fields.pop(name, default))
+        if fields:
+            raise TypeError(f"Config has no {', '.join(fields)}")
+        object.__setattr__(self, "_folder", None)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"Config is frozen: {name} cannot be set; call init() again")
@@ -72,12 +82,43 @@ class Config:
 
     def __repr__(self) -> str:
         key = "set" if self.api_key else "not set"
-        return f"Config(host={self.host!r}, api_key={key}, mode={self.mode!r}, disabled={self.disabled})"
+        return (
+            f"Config(host={self.host!r}, wire={self.wire!r}, api_key={key}, mode={self.mode!r}, "
+            f"disabled={self.disabled})"
+        )
 
     @property
     def usable(self) -> bool:
         """Whether there is somewhere to send to; if not, no switch can turn the client on."""
-        return bool(self.api_key) and not self.problem
+        return bool(self.api_key or self.wire == "otlp") and not self.problem
+
+    @property
+    def folder(self) -> str:
+        """Where this destination's events wait, one for each wire, host, key and user; empty without a disk to use."""
+        if self._folder is None:
+            folder = f"{self.root}{os.sep}{_destination(self.wire, self.host, self.api_key)}" if self.root else ""
+            object.__setattr__(self, "_folder", folder)
+        return str(self._folder)
+
+
+_DEFAULTS: Final = (
+    ("api_key", ""),
+    ("host", HOST_DEFAULT),
+    ("wire", "native"),
+    ("disabled", False),
+    ("opted_out", False),
+    ("watched", True),
+    ("mode", "durable"),
+    ("app", ""),
+    ("root", ""),
+    ("explicit_root", False),
+    ("device_id", None),
+    ("sample_rate", 1.0),
+    ("sample_rules", None),
+    ("before_send", None),
+    ("debug", False),
+    ("problem", ""),
+)
 
 
 def configure(
@@ -85,27 +126,42 @@ def configure(
     *,
     api_key: str | None = None,
     host: str | None = None,
+    wire: str | None = None,
+    sample_rate: float | None = None,
+    sample_rules: Mapping[str, float] | None = None,
     disabled: bool | None = None,
     spool_dir: str | None = None,
     mode: str = "durable",
     app: str | None = None,
+    device_id: str | bool | None = None,
+    before_send: Callable[[dict[str, Any]], Any] | None = None,
 ) -> Config:
     """Arguments, else the environment, else `[client]` of the configuration file, else the default."""
     problem = ""
     try:
         key = _text(api_key, environ.get("LEEWARD_API_KEY"))
         address = _text(host, environ.get("LEEWARD_HOST"), environ.get("TELEMETRY_API_URL"), HOST_DEFAULT).rstrip("/")
-        problem = _problem(key, address, mode)
-        off = not key or bool(problem) or (_opted_out(environ) if disabled is None else bool(disabled))
-        root = _text(spool_dir, find.spool_dir(environ)) if mode == "durable" and key and not problem else ""
+        chosen = wire or ("posthog" if key.startswith(POSTHOG_KEY) else "native")
+        problem = _problem(key, address, mode, chosen, before_send)
+        out = disabled is None and opted_out(environ)
+        usable = bool(key or chosen == "otlp") and not problem
+        root = _text(spool_dir, find.spool_dir(environ)) if mode == "durable" and usable else ""
         return Config(
             api_key=key,
             host=address,
-            disabled=off,
+            wire=chosen,
+            disabled=out or bool(disabled) or not usable,
+            opted_out=out,
+            watched=disabled is None,
             mode=mode,
             app=_header_text(app or ""),
-            folder=f"{root}{os.sep}{_destination(address, key)}" if root else "",
-            debug=_is_true(environ.get("LEEWARD_DEBUG")),
+            root=root,
+            explicit_root=bool(spool_dir or environ.get("LEEWARD_SPOOL_DIR")),
+            device_id="" if device_id is False else None if device_id in {None, True} else str(device_id),
+            sample_rate=_rate(environ.get("LEEWARD_SAMPLE_RATE") if sample_rate is None else sample_rate),
+            sample_rules=dict(sample_rules) if sample_rules else None,
+            before_send=before_send,
+            debug=is_true(environ.get("LEEWARD_DEBUG")),
             problem=problem,
         )
     except Exception as error:
@@ -113,13 +169,13 @@ def configure(
         return Config(disabled=True, problem=problem or f"the configuration cannot be read ({type(error).__name__})")
 
 
-def _destination(host: str, key: str) -> str:
+def _destination(wire: str, host: str, key: str) -> str:
     """The name of the spool's folder: one for each wire, host, key and user. The key cannot be read from it."""
-    from hashlib import sha256  # brings OpenSSL; a client without a key does not need it
+    from hashlib import sha256  # brings OpenSSL; a client that is off does not need it
 
     key_digest = sha256(key.encode()).hexdigest()
-    digest = sha256(f"{WIRE}\n{host}\n{key_digest}".encode()).hexdigest()
-    return f"{WIRE}-{digest[:32]}-{os.getuid() if hasattr(os, 'getuid') else 0}"
+    digest = sha256(f"{wire}\n{host}\n{key_digest}".encode()).hexdigest()
+    return f"{wire}-{digest[:32]}-{os.getuid() if hasattr(os, 'getuid') else 0}"
 
 
 def _text(*candidates: object) -> str:
@@ -129,10 +185,23 @@ def _text(*candidates: object) -> str:
     return ""
 
 
-def _problem(key: str, host: str, mode: str) -> str:
+def _rate(value: object) -> float:
+    """A rate between 0 and 1; what is no number means all."""
+    try:
+        rate = float(value)  # type: ignore[arg-type]  # a caller's argument may be anything
+    except (TypeError, ValueError):
+        return 1.0
+    return min(1.0, max(0.0, rate)) if rate == rate else 1.0  # noqa: PLR0124 - NaN's own test
+
+
+def _problem(key: str, host: str, mode: str, wire: str, before_send: object) -> str:
     """Why this cannot work, or empty. The key itself is never part of the sentence."""
     if mode not in MODES:
         return f"mode is {mode!r}; it can be {' or '.join(MODES)}"
+    if wire not in WIRES:
+        return f"wire is {wire!r}; it can be {' or '.join(WIRES)}"
+    if before_send is not None and not callable(before_send):
+        return "before_send cannot be called; it is a function that takes an event and returns it, or None"
     if len(key) > KEY_CHARS_MAX or not _is_header_text(key):
         return "api_key has characters that no key has"
     scheme, separator, rest = host.partition("://")
@@ -141,26 +210,6 @@ def _problem(key: str, host: str, mode: str) -> str:
     if "@" in rest:
         return "host holds a user name; the key belongs into api_key"
     return ""
-
-
-def _opted_out(environ: Mapping[str, str]) -> bool:
-    if _is_true(environ.get("LEEWARD_DISABLED")) or _is_true(environ.get("DO_NOT_TRACK")):
-        return True
-    said = environ.get("LEEWARD_CLIENT__DISABLED")  # the file's `[client] disabled`, said in the environment
-    if said:
-        return _is_true(said)
-    path = find.config_file(None, environ)
-    if path is None:
-        return False
-    import tomllib  # only who has a file pays for it
-
-    with open(path, "rb") as file:
-        section = tomllib.load(file).get("client", {})
-    return section.get("disabled", False) is True
-
-
-def _is_true(text: str | None) -> bool:
-    return text is not None and text.strip().lower() in TRUE
 
 
 def _is_header_text(text: str) -> bool:

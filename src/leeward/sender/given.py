@@ -14,10 +14,12 @@ from leeward.scrub.values import bounded_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any, Final
 
-__all__ = ["event_id_of", "level_of", "timestamp_of"]
+__all__ = ["event_id_of", "level_of", "sorted_out", "timestamp_of"]
 
+KEYWORDS: Final = frozenset({"distinct_id", "timestamp", "uuid", "session_id", "correlation_id", "level"})
 ID_CHARS_MAX: Final = 128
 TIME_CHARS_MAX: Final = 64
 TIME_MS_MAX: Final = 2**63 - 1
@@ -76,3 +78,9 @@ def event_id_of(value: Any) -> str | None:
 def level_of(value: Any) -> str:
     """DEBUG, INFO, WARN, ERROR or FATAL, in any case and with the words of `logging`; empty for anything else."""
     return LEVELS.get(bounded_text(value).upper(), "")
+
+
+def sorted_out(keywords: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What every call understands, and the names of what none does."""
+    known = {name: value for name, value in keywords.items() if name in KEYWORDS}
+    return known, [name for name in keywords if name not in KEYWORDS]

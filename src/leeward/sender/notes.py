@@ -1,7 +1,8 @@
 """A line for the person who runs the host program, when they asked for it: rare, short, and never with a secret.
 
 Rules     one line per cause and minute. With LEEWARD_DEBUG=1 it goes to stderr; else to the logger "leeward" at
-          WARNING, and only if the program itself imported logging. By itself nothing is ever printed.
+          WARNING, and only if the program itself imported logging. By itself nothing is ever printed. A quiet client
+          (mode "plain") says it at DEBUG.
           Only the worker and `init` say something: no lock of `logging` may be taken on the path of `capture`.
 Promises  writing a note never raises: a stream that is closed, full or gone costs the line and nothing else.
 """
@@ -27,11 +28,12 @@ SENTENCE_CHARS_MAX: Final = 500
 class Notes:
     """Writes notes for one client."""
 
-    __slots__ = ("_clock", "_debug", "_ignored", "_said_at_s")
+    __slots__ = ("_clock", "_debug", "_ignored", "_quiet", "_said_at_s")
 
-    def __init__(self, clock: Clock, *, debug: bool) -> None:
+    def __init__(self, clock: Clock, *, debug: bool, quiet: bool = False) -> None:
         self._clock = clock
         self._debug = debug
+        self._quiet = quiet
         self._ignored: set[str] = set()
         self._said_at_s: dict[str, float] = {}
 
@@ -66,7 +68,7 @@ class Notes:
                 logger = logging.getLogger("leeward")
                 if not logger.handlers:
                     logger.addHandler(logging.NullHandler())  # without one, logging would print by itself
-                logger.warning(sentence)
+                logger.log(logging.DEBUG if self._quiet else logging.WARNING, sentence)
         except Exception:
             # Boundary: a stream or a handler of the program's that cannot be written to is no reason to end anything.
             return

@@ -1,6 +1,6 @@
 """One client's spool, worker and counts in one process; and the end of that process.
 
-A fork gets none of it: the child's first capture builds a pipeline of its own, and what waits in the parent's stays
+A fork gets none of it: the child's first event builds a pipeline of its own, and what waits in the parent's stays
 the parent's. At exit all pipelines of the process share one deadline.
 """
 
@@ -14,14 +14,18 @@ from leeward.clock import SystemClock
 from leeward.resilience.retry import Retry
 from leeward.scrub.values import bounded, bounded_text
 from leeward.sender import worker as work
-from leeward.sender.given import event_id_of, level_of, timestamp_of
+from leeward.sender.context import CURRENT, EMPTY
+from leeward.sender.given import event_id_of, level_of, sorted_out, timestamp_of
 from leeward.sender.notes import Notes
-from leeward.sender.spool import Spool
-from leeward.wire.native_encode import event as encode, uuid7
+from leeward.sender.plan import Policy
+from leeward.sender.rhythm import AGE_MIN_S, Rhythm
+from leeward.sender.sampling import Sampler
+from leeward.sender.spool import MEMORY_BYTES_MAX, Spool
+from leeward.wire.native_encode import uuid7
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any, Final
 
     from leeward.clock import Clock
@@ -29,35 +33,87 @@ if TYPE_CHECKING:
     from leeward.sender.results import Counts, Stats
     from leeward.sender.worker import Transport
 
-__all__ = ["EXIT_PATIENCE_S", "EXIT_TIMEOUT_S", "Pipeline"]
+__all__ = ["EXIT_PATIENCE_S", "EXIT_TIMEOUT_S", "Pipeline", "encoder"]
 
 EXIT_TIMEOUT_S: Final = 2.0  # for the whole process
 EXIT_PATIENCE_S: Final = 0.4  # without progress, when nothing is lost by leaving
-RETRY: Final = Retry(attempts_max=None, base_s=0.2, cap_s=30.0)
+PLAIN_EVENTS_MAX: Final = 256
+POLICY: Final = Policy(
+    Retry(attempts_max=None, base_s=0.2, cap_s=30.0), tries_max=None, timeout_s=15.0, age_s=AGE_MIN_S, adaptive=True
+)
+# One repeat after half a second, then the batch is dropped.
+PLAIN: Final = Policy(
+    Retry(attempts_max=2, base_s=0.0, cap_s=0.0), tries_max=2, wait_s=0.5, timeout_s=5.0, age_s=0.1, adaptive=False
+)
+MESSAGE_CHARS_MAX: Final = 65_536
+ERROR_LEVELS: Final = frozenset({"ERROR", "FATAL"})
 
 _alive: list[Pipeline] = []
 _loading: list[None] = []  # not empty while a worker imports its transport
 _hooks = [None]  # who pops it registers the hooks: an atomic step
 
 
-class Pipeline:
-    """See the module. Building one touches no file, thread or socket; the first event does."""
+def encoder(wire: str) -> Callable[..., tuple[int, bytes]]:
+    """The function that makes a wire's records, ready to be called."""
+    if wire == "posthog":
+        from leeward.wire import posthog_encode as module  # only who sends there pays for it
+    elif wire == "otlp":
+        from leeward.wire import otlp_encode as module
+    else:
+        from leeward.wire import native_encode as module
+    module.load()
+    return module.encode
 
-    def __init__(self, config: Config, counts: Counts, clock: Clock | None = None) -> None:
+
+class Pipeline:
+    """See the module. Building one touches no file, thread or socket; the first event does.
+
+    `told_to_stop` is called, on the worker's thread, when the person at this machine has opted out.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        counts: Counts,
+        *,
+        busy: dict[object, None] | None = None,
+        idle: dict[object, None] | None = None,
+        clock: Clock | None = None,
+        told_to_stop: Callable[[], None] = lambda: None,
+    ) -> None:
         self.pid = os.getpid()
         self.counts = counts
-        self._config = config
+        self.config = config
         self._clock = clock or SystemClock()
-        self._spool = Spool(config.folder, counts=counts, clock=self._clock, on_closed=self._hand_over)
-        self.notes = Notes(self._clock, debug=config.debug)
+        self._encode = encoder(config.wire)
+        self._sampler = Sampler(config.sample_rate, config.sample_rules)
+        self._before_send = config.before_send
+        self._device_id = config.device_id
+        is_plain = config.mode == "plain"
+        policy = PLAIN if is_plain else POLICY
+        self._rhythm = Rhythm(policy.age_s, adaptive=policy.adaptive, busy=busy, idle=idle)
+        self._spool = Spool(
+            config.folder,
+            counts=counts,
+            clock=self._clock,
+            about={"wire": config.wire, "host": config.host, "app": config.app},
+            refuse_network=not config.explicit_root,
+            on_closed=self._hand_over,
+            memory_bytes_max=MEMORY_BYTES_MAX,
+            memory_count_max=PLAIN_EVENTS_MAX if is_plain else None,
+        )
+        self.notes = Notes(self._clock, debug=config.debug, quiet=is_plain)
         self._worker = work.Worker(
             self._spool,
             self._make_transport,
+            config=config,
             counts=counts,
             clock=self._clock,
-            retry=RETRY,
+            policy=policy,
+            rhythm=self._rhythm,
             random=os.urandom,
             notes=self.notes,
+            told_to_stop=told_to_stop,
             # A child that was forked in the middle of its parent's import would wait for ever to finish that import:
             # it only keeps its events, and its parent or the next process sends them.
             may_start=not _loading,
@@ -65,43 +121,139 @@ class Pipeline:
         _alive.append(self)
         _register_hooks()
 
-    def capture(
+    def record(
         self,
+        kind: str,
         name: Any,
         properties: Any,
-        distinct_id: Any,
-        timestamp: Any,
-        uuid: Any,
-        session_id: Any,
-        correlation_id: Any,
-        level: Any,
+        *,
+        distinct_id: Any = None,
+        timestamp: Any = None,
+        uuid: Any = None,
+        session_id: Any = None,
+        correlation_id: Any = None,
+        level: Any = None,
+        sampled: bool | None = None,
+        sampled_by: str = "",
+        **fields: Any,
     ) -> str | None:
-        """Encode the event once, keep it, wake the worker. Its id, or None if it was dropped (and counted)."""
+        """Encode an event once, keep it, wake the worker. Its id, or None if it was dropped (and counted).
+
+        `fields` are those that only leeward itself sets; they are bounded already. `sampled` says that this was decided
+        before, `sampled_by` by what it is to be decided if there is no `distinct_id`.
+        """
         now_ms = time_ns() // 1_000_000
         time = None if timestamp is None else timestamp_of(timestamp)
         event_id = (None if uuid is None else event_id_of(uuid)) or uuid7(now_ms, os.urandom(10))
         data = bounded(properties)
-        encoded = encode(
-            bounded_text(name) or "unnamed",
-            data if type(data) is dict else {"value": data},
-            id=event_id,
-            timestamp_ms=now_ms if time is None else time,  # type: ignore[arg-type]  # the wire reads RFC 3339, too
-            level="" if level is None else level_of(level),
-            distinct_id=bounded_text(distinct_id),
-            session_id="" if session_id is None else bounded_text(session_id),
-            correlation_id="" if correlation_id is None else bounded_text(correlation_id),
-        )
-        if not self._spool.append(encoded):
-            self.counts.drop("shut_down" if self._spool.closed else "no_room")
+        if type(data) is not dict:
+            data = {"value": data}
+        who = bounded_text(distinct_id)
+        session = "" if session_id is None else bounded_text(session_id)
+        correlation = "" if correlation_id is None else bounded_text(correlation_id)
+        context = CURRENT.get()
+        if context is not EMPTY:
+            who = who or context.distinct_id
+            session = session or context.session_id
+            correlation = correlation or context.correlation_id
+            if context.properties:
+                data = {**context.properties, **data}
+            if context.trace_id:
+                fields.setdefault("trace_id", context.trace_id)
+                fields.setdefault("span_id", context.span_id)
+        text = bounded_text(name) or "unnamed"
+        if sampled is None and kind != "exception" and not self._sampler.keeps_all:
+            sampled = self._sampler.keeps(text, data, who or sampled_by or event_id)
+        if sampled is False:
+            self.counts.sampled_out += 1
             return None
-        self.counts.captured += 1
-        if self._worker.idle:
-            self._worker.wake()
-        return event_id
+        severity = "" if level is None else level_of(level)
+        values = {
+            "id": event_id,
+            "timestamp_ms": now_ms if time is None else time,
+            "level": severity,
+            "distinct_id": who,
+            "session_id": session,
+            "device_id": self._device_id if self._device_id is not None else self.device_id(),
+            "correlation_id": correlation,
+            **fields,
+        }
+        if self._before_send is not None:
+            changed = self._asked(kind, text, data, values)
+            if changed is None:
+                return None
+            text, data = changed
+        record_type, encoded = self._encode(kind, text, data, **values)
+        if not self._spool.append(encoded, record_type, is_error=kind == "exception" or severity in ERROR_LEVELS):
+            self._lose()
+            return None
+        return self._kept(event_id)
+
+    def record_kind(
+        self, kind: str, name: Any, properties: Any, fields: Mapping[str, Any], keywords: Mapping[str, Any]
+    ) -> str | None:
+        """`record` for the rarer kinds: sorts out what the caller said, and drops what makes no event."""
+        known, unknown = sorted_out(keywords)
+        if unknown:
+            self.notes.ignored(f"a call for a {kind}", unknown)
+        data = {} if properties is None else properties
+        if kind == "log":
+            message = bounded_text(fields["message"], MESSAGE_CHARS_MAX)
+            data = {"message": message, **(data if type(data) is dict else {"value": data})}
+            fields = {}
+        elif kind == "metric":
+            value = fields["value"]
+            if type(value) not in {int, float} or value - value != 0:
+                value = bounded(value)
+                if type(value) not in {int, float}:
+                    self.counts.drop("not_a_number")
+                    return None
+            fields = {"value": value, "unit": bounded_text(fields["unit"])}
+        return self.record(kind, name, data, **known, **fields)
+
+    def device_id(self) -> str:
+        """The id that events carry; read, or made, once a process."""
+        if self._device_id is None:
+            from leeward.sender.device import device_id
+
+            self._device_id = device_id(self.config.root)
+        return self._device_id
+
+    def reset_device_id(self) -> str:
+        """Take a new one."""
+        from leeward.sender.device import reset
+
+        self._device_id = reset(self.config.root)
+        return self._device_id
+
+    def keep(self, record_type: int, encoded: bytes) -> bool:
+        """Keep what is encoded already, as the OpenTelemetry exporters hand it over; false if it was dropped."""
+        if not self._spool.append(encoded, record_type, is_error=False):
+            self._lose()
+            return False
+        self._kept("")
+        return True
+
+    def samples(self, name: Any, properties: Any, distinct_id: Any, by: str) -> bool:
+        """Whether to keep what belongs together: both ends of a pair, all spans of a trace."""
+        if self._sampler.keeps_all:
+            return True
+        who = bounded_text(distinct_id) or CURRENT.get().distinct_id
+        return self._sampler.keeps(bounded_text(name), bounded(properties or {}), who or by)
 
     def flush(self, timeout_s: float) -> None:
         """Wait until what waits now is delivered, at most so long."""
         self._worker.drain(timeout_s)
+
+    def flush_soon(self, hint_s: float | None) -> None:
+        """Send what waits now without anybody waiting for it; nothing happens if nothing waits."""
+        self._rhythm.checkpoint(self._clock.monotonic_s(), hint_s, waiting=self.waiting())
+        self.nudge()
+
+    def nudge(self) -> None:
+        """The rhythm has changed: look at it, if anything waits."""
+        if self.waiting():
+            self._worker.wake()
 
     def retire(self, *, send: bool) -> None:
         """Come to an end without anybody waiting: `send` what can be sent at once, or nothing more."""
@@ -113,6 +265,10 @@ class Pipeline:
         self._worker.retire(work.DRAINED if volatile else work.FAILED)
         self._worker.wait_ended(timeout_s, patience_s=None if volatile else EXIT_PATIENCE_S)
 
+    def delete_pending(self, timeout_s: float) -> int:
+        """Delete what waits for this destination; how many events went."""
+        return self._worker.clear(timeout_s)
+
     def waiting(self) -> int:
         """How many events are not settled."""
         return self._worker.waiting()
@@ -123,7 +279,7 @@ class Pipeline:
 
     def look_again(self, folder: str) -> None:
         """There may be something new to adopt in this folder."""
-        if folder == self._config.folder:
+        if folder == self.config.folder:
             self._worker.look_again()
 
     def abandon(self) -> None:
@@ -131,19 +287,43 @@ class Pipeline:
         self._worker.abandon()
         self._spool.abandon()
 
+    def _kept(self, event_id: str) -> str:
+        self.counts.captured += 1
+        if self._worker.idle:
+            self._worker.wake()
+        return event_id
+
+    def _lose(self) -> None:
+        self.counts.lose("shut_down" if self._spool.closed else "no_room")
+
+    def _asked(self, kind: str, name: str, data: dict[str, Any], values: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+        """What `before_send` makes of an event; None if it is not to be sent, or if the hook failed."""
+        from leeward.sender.hook import ask  # only who has a hook pays for it
+
+        try:
+            changed = ask(self._before_send, kind, name, data, values)  # type: ignore[arg-type]  # looked at by our caller
+        except Exception:
+            # Boundary: the hook is the program's; what it failed on is never sent as it was.
+            self.counts.drop("before_send_failed")
+            self.counts.last_error = "before_send"
+            return None
+        if changed is None:
+            self.counts.drop("before_send")
+        return changed
+
     def _hand_over(self) -> None:
         """What this one leaves may be adopted: by another pipeline of this process, if one sends to the same place."""
         _alive[:] = [other for other in _alive if other is not self]
         for other in tuple(_alive):
-            other.look_again(self._config.folder)
+            other.look_again(self.config.folder)
 
-    def _make_transport(self, on_progress: Callable[[], None]) -> Transport:
+    def _make_transport(self, on_progress: Callable[[], None], timeout_s: float) -> Transport:
         _loading.append(None)
         try:
-            from leeward.sender.transport import HttpTransport  # the worker's thread pays for http.client
+            from leeward.sender.transport import HttpTransport  # the worker's thread pays for it
         finally:
             _loading.pop()
-        return HttpTransport(self._config, self._clock, on_progress)
+        return HttpTransport(self.config, self._clock, on_progress, timeout_s=timeout_s)
 
 
 def _register_hooks() -> None:

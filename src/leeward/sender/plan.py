@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from leeward.resilience.retry import Retry
 
 __all__ = [
-    "BATCH_AGE_S",
     "BATCH_BYTES_MAX",
     "BATCH_EVENTS_MAX",
     "DELIVERED",
+    "DROP",
     "HALVE",
     "RENAME",
     "RETRY",
@@ -24,13 +24,15 @@ __all__ = [
     "STOP",
     "Answer",
     "Pace",
+    "Policy",
     "judge",
-    "rest_s",
 ]
 
 BATCH_EVENTS_MAX: Final = 500
 BATCH_BYTES_MAX: Final = 1024 * 1024  # packed to about a tenth of that
-BATCH_AGE_S: Final = 0.2  # how long the first event of a batch waits for company
+SERVER_ERRORS_MAX: Final = 8  # a batch that makes the server fail this often must not block the others
+OUTAGE_FAILURES: Final = 3  # from here on it was an outage, and what waited is sent at a walk
+OUTAGE_PACE_S: Final = 0.2  # between two requests then, on average half of it
 
 DELIVERED: Final = "delivered"
 RETRY: Final = "retry"
@@ -38,8 +40,10 @@ HALVE: Final = "halve"
 SET_ASIDE: Final = "set aside"
 STOP: Final = "stop"
 RENAME: Final = "rename"
+DROP: Final = "drop"
 
 _LATER: Final = frozenset({408, 425, 429})
+_AWAY: Final = frozenset({502, 503, 504})  # the server, or something before it, is away: no fault of the batch
 
 
 class Answer:
@@ -67,18 +71,49 @@ class Answer:
         self.retry_after_s = retry_after_s
 
 
-def judge(answer: Answer, *, events: int, renamed: bool) -> str:
-    """What to do with a batch of so many events after this answer.
+class Policy:
+    """How hard a client tries; a frozen value.
+
+    `tries_max` of one batch, None without end; `retry` says how long to wait between them, and `wait_s` what is added
+    to that, whatever the server asks for; `timeout_s` is for one exchange; `age_s` is how long the first event of a
+    batch waits for company, and `adaptive` whether that changes.
+    """
+
+    __slots__ = ("adaptive", "age_s", "retry", "timeout_s", "tries_max", "wait_s")
+
+    def __init__(
+        self,
+        retry: Retry,
+        *,
+        tries_max: int | None,
+        timeout_s: float,
+        age_s: float,
+        adaptive: bool,
+        wait_s: float | None = None,
+    ) -> None:
+        self.retry = retry
+        self.wait_s = wait_s
+        self.tries_max = tries_max
+        self.timeout_s = timeout_s
+        self.age_s = age_s
+        self.adaptive = adaptive
+
+
+def judge(answer: Answer, *, events: int, renamed: bool, tries: int = 1, tries_max: int | None = None) -> str:
+    """What to do with a batch of so many events after this answer to its `tries`-th request.
 
     A redirect and a 200 that is not our server's (a captive portal) are no answers to this batch: tried again later.
     A batch whose id the server knows with other contents is sent once more under a fresh one: the events' own ids
-    keep them from being stored twice.
+    keep them from being stored twice. One that makes the server fail again and again is set aside.
     """
     status = answer.status
     if answer.acknowledged:
         return DELIVERED
     if status < 400 or status >= 500 or status in _LATER:
-        return RETRY
+        if tries_max is not None and tries >= tries_max:
+            return DROP
+        is_its_fault = status >= 500 and status not in _AWAY
+        return SET_ASIDE if is_its_fault and tries >= SERVER_ERRORS_MAX else RETRY
     if status in {401, 403}:
         return STOP
     if status == 413 and events > 1:
@@ -89,16 +124,18 @@ def judge(answer: Answer, *, events: int, renamed: bool) -> str:
 
 
 class Pace:
-    """When the next request may leave; a frozen value. A success begins anew with `Pace()`."""
+    """When the next request may leave; a frozen value. After an outage what waited leaves at a walk, with jitter."""
 
-    __slots__ = ("failures", "not_before_s")
+    __slots__ = ("catching_up", "failures", "not_before_s")
 
     failures: int
     not_before_s: float
+    catching_up: bool
 
-    def __init__(self, failures: int = 0, not_before_s: float = 0.0) -> None:
+    def __init__(self, failures: int = 0, not_before_s: float = 0.0, *, catching_up: bool = False) -> None:
         object.__setattr__(self, "failures", failures)
         object.__setattr__(self, "not_before_s", not_before_s)
+        object.__setattr__(self, "catching_up", catching_up)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"Pace is frozen: {name} cannot be set")
@@ -108,15 +145,13 @@ class Pace:
         failures = self.failures + 1
         return Pace(failures, now_s + retry.delay_s(failures, retry_after_s, random))
 
+    def succeeded(self, now_s: float, left: int, random: Callable[[], float]) -> Pace:
+        """After a success with so many events left."""
+        if left >= BATCH_EVENTS_MAX and (self.catching_up or self.failures >= OUTAGE_FAILURES):
+            return Pace(0, now_s + random() * OUTAGE_PACE_S, catching_up=True)
+        return Pace()
 
-def rest_s(
-    now_s: float, *, waiting: int, waiting_since_s: float, hurry: bool, stopped: bool, pace: Pace
-) -> float | None:
-    """How long the worker rests before it sends: 0.0 means now, None until it is woken.
-
-    A batch leaves when it is full or old enough, or when somebody waits for it; never before the pace allows it.
-    """
-    if stopped or waiting == 0:
-        return None
-    due_s = now_s if hurry or waiting >= BATCH_EVENTS_MAX else waiting_since_s + BATCH_AGE_S
-    return max(0.0, max(due_s, pace.not_before_s) - now_s)
+    def rest_s(self, now_s: float, due_s: float, *, hurry: bool) -> float:
+        """Seconds to wait with what is due then; who waits for it is spared the walk, not the failure's wait."""
+        not_before_s = 0.0 if hurry and self.catching_up else self.not_before_s
+        return max(0.0, max(due_s, not_before_s) - now_s)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final
 
-__all__ = ["QUARANTINE_BYTES_MAX", "QUARANTINE_NAME", "set_aside"]
+__all__ = ["QUARANTINE_BYTES_MAX", "QUARANTINE_NAME", "clear", "set_aside"]
 
 QUARANTINE_NAME: Final = "set-aside.jsonl"
 QUARANTINE_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -36,3 +36,22 @@ def set_aside(folder: str, events: Sequence[bytes], cause: str, *, bytes_max: in
         return False
     finally:
         os.close(descriptor)
+
+
+def clear(folder: str) -> int:
+    """Delete the folder's file; how many events were in it."""
+    path = os.path.join(folder, QUARANTINE_NAME)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return 0
+    lines = 0
+    try:
+        while piece := os.read(descriptor, 1 << 20):
+            lines += piece.count(b"\n")
+        os.unlink(path)
+    except OSError:
+        return 0
+    finally:
+        os.close(descriptor)
+    return lines

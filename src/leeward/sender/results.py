@@ -54,13 +54,18 @@ class FlushResult(_Frozen):
 class Stats(_Frozen):
     """The client's counts since this process first used it.
 
-    captured     `capture()` returned an id for it
+    captured     `capture()` and its like returned an id for it
     delivered    acknowledged by the server (also what an earlier process left behind)
     spooled      waiting to be sent: on disk, or in memory
     dropped      reason → count; will never arrive
+    sampled_out  not captured, because the sampling said so
     volatile     of the captured: kept in memory because the disk failed, lost on SIGKILL
     quarantined  refused as a whole by the server and set aside in a file
     retries      requests that were sent again
+    flushes      rounds in which what waited was sent, and of these
+    flushes_ok   those that left nothing behind
+    flush_s      seconds that all rounds took together, and
+    flush_last_s the last one
     stopped      the server refused the key; nothing is sent until the client is configured anew
     last_error   what kept the last request, or the client itself, from working; empty if nothing did
     """
@@ -69,9 +74,14 @@ class Stats(_Frozen):
         "captured",
         "delivered",
         "dropped",
+        "flush_last_s",
+        "flush_s",
+        "flushes",
+        "flushes_ok",
         "last_error",
         "quarantined",
         "retries",
+        "sampled_out",
         "spooled",
         "stopped",
         "volatile",
@@ -81,9 +91,14 @@ class Stats(_Frozen):
     delivered: int
     spooled: int
     dropped: dict[str, int]
+    sampled_out: int
     volatile: int
     quarantined: int
     retries: int
+    flushes: int
+    flushes_ok: int
+    flush_s: float
+    flush_last_s: float
     stopped: bool
     last_error: str
 
@@ -96,20 +111,55 @@ class Counts:
     the interpreter lock a count may miss one, an event never.
     """
 
-    __slots__ = ("captured", "delivered", "dropped", "last_error", "quarantined", "retries", "volatile")
+    __slots__ = (
+        "captured",
+        "delivered",
+        "dropped",
+        "flush_last_s",
+        "flush_s",
+        "flushes",
+        "flushes_ok",
+        "last_error",
+        "quarantined",
+        "retries",
+        "sampled_out",
+        "unreported",
+        "volatile",
+    )
 
     def __init__(self) -> None:
         self.captured = 0
         self.delivered = 0
         self.dropped: dict[str, int] = {}
+        self.unreported: dict[str, int] = {}  # of the dropped: what the server cannot know of, and was not told yet
+        self.sampled_out = 0
         self.volatile = 0
         self.quarantined = 0
         self.retries = 0
+        self.flushes = 0
+        self.flushes_ok = 0
+        self.flush_s = 0.0
+        self.flush_last_s = 0.0
         self.last_error = ""
 
     def drop(self, reason: str, count: int = 1) -> None:
-        """Count events that will never arrive."""
+        """Count events that will never arrive, and of which the server knows."""
         self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+    def lose(self, reason: str, count: int = 1) -> None:
+        """Count events that will never arrive, and report them with the next batch."""
+        self.drop(reason, count)
+        self.unreported[reason] = self.unreported.get(reason, 0) + count
+
+    def take_unreported(self) -> dict[str, int]:
+        """Hand over what is to be reported; `unreport` it if the report does not arrive."""
+        taken, self.unreported = self.unreported, {}
+        return taken
+
+    def unreport(self, losses: dict[str, int]) -> None:
+        """Keep losses for the next report: the last one did not arrive."""
+        for reason, count in losses.items():
+            self.unreported[reason] = self.unreported.get(reason, 0) + count
 
     def lost(self) -> int:
         """Events that will never arrive, whatever the reason."""
@@ -122,9 +172,14 @@ class Counts:
             delivered=self.delivered,
             spooled=spooled,
             dropped=self.dropped.copy(),
+            sampled_out=self.sampled_out,
             volatile=self.volatile,
             quarantined=self.quarantined,
             retries=self.retries,
+            flushes=self.flushes,
+            flushes_ok=self.flushes_ok,
+            flush_s=self.flush_s,
+            flush_last_s=self.flush_last_s,
             stopped=stopped,
             last_error=self.last_error,
         )

@@ -1,136 +1,95 @@
 """Where a client's events wait: this process's spool, memory when the disk fails, and what dead processes left behind.
 
     <spool root>/<destination>/             0700; one folder for each wire, host, key and user
-        <pid>-<start>-<random>/             a process's spool (journal/spool)
+        about.json                          wire, host and application in words, for who looks at the folder
+        <pid>-<start>-<random>/             a process's spool: errors and the rest (journal/spool_home)
         set-aside.jsonl                     what the server refused as a whole (quarantine)
 
 Promises  `append` takes no lock, waits for nobody, never raises OSError. A thread or signal handler that comes while
           the first spool is being made does not wait for it: it makes one of its own, and all of them are sent.
           A write that stalls is paid once: then events go to memory, until the worker has found the disk healthy.
-Limits    `MEMORY_BYTES_MAX` in memory; what comes when that is full is dropped (the newest) and counted. The spool's
-          own limit is 64 MiB of unsent records a process; when it is full, events go the same way: memory, then dropped.
+          A spool that was deleted, or whose files are not ours any more, is replaced; what was not sent is.
+          All events of a process are numbered by one counter, whatever lane they go to.
+Limits    Unsent on disk: 64 MiB a user and destination, over all processes, as far as the worker saw the others at
+          its last look. Over it, the oldest whole segments of the rest go, of this process and of dead ones; then, if
+          an error needs the room, the oldest of the errors; else the newest goes to memory and is dropped when that is
+          full. 7 days: own events by the monotonic clock, those of dead processes by their files' time.
           One dead process's spool is adopted at a time, so that a crowd of them costs one descriptor.
 """
 
 from __future__ import annotations
 
-from itertools import islice
+import os
+from itertools import count
 
 from leeward.errors import Unavailable
-from leeward.journal.spool import SpoolReader, SpoolWriter, orphans
+from leeward.journal.mounts import is_on_network
+from leeward.journal.spool import SpoolHome, orphans
+from leeward.journal.spool_home import SPOOL_BYTES_MAX, Quota
 from leeward.sender import quarantine
+from leeward.sender.lanes import MemoryLane, ReaderLane
+from leeward.sender.limits import LOOK_EVERY_S, Limits
+from leeward.wire.json_text import json_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from typing import Final
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Final, Protocol
 
     from leeward.clock import Clock
+    from leeward.journal.spool import LeftSpool
     from leeward.sender.results import Counts
     from leeward.sender.worker import Lane
 
-__all__ = ["MEMORY_BYTES_MAX", "MemoryLane", "ReaderLane", "Spool"]
+    class Create(Protocol):
+        """What makes this process's spool in a folder; `SpoolHome.create`."""
+
+        def __call__(self, folder: str, *, instance: bytes, quota: Quota) -> SpoolHome:
+            """Make it, or raise `Unavailable`."""
+            ...
+
+
+__all__ = ["MEMORY_BYTES_MAX", "Spool"]
 
 MEMORY_BYTES_MAX: Final = 4 * 1024 * 1024
-MEMORY_EVENT_BYTES: Final = 64  # what the interpreter adds to each event
+MEMORY_ERROR_BYTES_MAX: Final = 1024 * 1024
 STALL_S: Final = 0.25
 MEND_EVERY_S: Final = 30.0
 ADOPT_EVERY_S: Final = 30.0
+ABOUT_NAME: Final = "about.json"
 
 
-class MemoryLane:
-    """Events in memory, bounded by bytes. Any thread appends; the worker alone takes and settles."""
+class _Own:
+    """A spool of this process, and its lanes."""
 
-    __slots__ = ("_bytes_in", "_bytes_max", "_bytes_out", "_events")
+    __slots__ = ("errors", "home", "rest")
 
-    def __init__(self, bytes_max: int = MEMORY_BYTES_MAX) -> None:
-        from collections import deque  # 7 modules that nearly every program has, and this import need not bring
-
-        self._events: deque[bytes] = deque()
-        self._bytes_in = 0  # counted by the callers, see `Counts` for why that is whole
-        self._bytes_out = 0  # counted by the worker
-        self._bytes_max = bytes_max
-
-    def append(self, event: bytes) -> bool:
-        """Keep an event; false if there is no room."""
-        size = len(event) + MEMORY_EVENT_BYTES
-        if self._bytes_in - self._bytes_out + size > self._bytes_max:
-            return False
-        self._bytes_in += size
-        self._events.append(event)
-        return True
-
-    def pending(self) -> int:
-        """How many wait."""
-        return len(self._events)
-
-    def take(self, events_max: int, bytes_max: int) -> list[bytes]:
-        """The oldest events, at least one if there is one."""
-        events = list(islice(self._events, events_max))  # one step: nobody can append in the middle of it
-        total = 0
-        for index, event in enumerate(events):
-            total += len(event)
-            if total > bytes_max and index:
-                return events[:index]
-        return events
-
-    def settle(self, count: int) -> None:
-        """The oldest `count` events are done with."""
-        for _ in range(count):
-            self._bytes_out += len(self._events.popleft()) + MEMORY_EVENT_BYTES
+    def __init__(self, home: SpoolHome, counts: Counts) -> None:
+        self.home = home
+        errors, rest = home.readers
+        self.errors = ReaderLane(errors, counts, writer=home.errors)
+        self.rest = ReaderLane(rest, counts, writer=home.rest)
 
 
-class ReaderLane:
-    """A spool on disk. Any thread counts what it appended; the worker alone takes and settles.
+class _Adopted:
+    """A dead process's spool, and its lanes."""
 
-    `is_stuck` says that the last take gave nothing because the disk did not: the events wait, and are taken later.
-    """
+    __slots__ = ("lanes", "left")
 
-    __slots__ = ("_counts", "_early", "_sequences", "_settled", "appended", "is_stuck", "reader")
+    def __init__(self, left: LeftSpool, counts: Counts) -> None:
+        self.left = left
+        self.lanes = [ReaderLane(reader, counts) for reader in left.readers]
 
-    def __init__(self, reader: SpoolReader, counts: Counts, *, appended: int = 0) -> None:
-        self.reader = reader
-        self.appended = appended
-        self._counts = counts
-        self._settled = 0  # of the appended: never more
-        self._early = 0  # settled before the thread that appended them came to counting them
-        self._sequences: list[int] = []
-        self.is_stuck = False
-
-    def pending(self) -> int:
-        """How many wait. Counted here: the reader would have to read them."""
-        return max(0, self.appended - self._settled)  # another thread may settle between the two looks
-
-    def take(self, events_max: int, bytes_max: int) -> list[bytes]:
-        """The oldest events, at least one if there is one and the disk gives it."""
-        counted = self.appended  # looked at first: what was counted by now can be read
-        records = self.reader.take(bytes_max=bytes_max, count_max=events_max)
-        self.is_stuck = not records and self.reader.unread
-        if not records and not self.is_stuck and counted > self._settled:
-            self._nothing_is_left(counted)
-        self._sequences = [sequence for sequence, _ in records]
-        return [payload for _, payload in records]
-
-    def settle(self, count: int) -> None:
-        """The oldest `count` events are done with."""
-        self.reader.acknowledge(self._sequences[count - 1])
-        del self._sequences[:count]
-        in_time = min(count, self.appended - self._settled)
-        self._settled += in_time
-        self._early += count - in_time
-
-    def _nothing_is_left(self, counted: int) -> None:
-        """What was counted and is not there was settled before it was counted, or else damaged."""
-        missing = counted - self._settled
-        early = min(missing, self._early)
-        self._early -= early
-        self._settled = counted
-        if missing > early:
-            self._counts.drop("spool_damaged", missing - early)
+    def sendable(self) -> list[ReaderLane]:
+        """Those of which something can be sent now."""
+        return [lane for lane in self.lanes if lane.pending() and not lane.is_stuck]
 
 
 class Spool:
-    """All the lanes of one client in one process. `folder` is empty when there is no disk to use (memory mode)."""
+    """All the lanes of one client in one process. `folder` is empty when there is no disk to use (memory mode).
+
+    With `memory_count_max`, all events in memory are one queue of that length, errors or not.
+    """
 
     def __init__(
         self,
@@ -138,69 +97,86 @@ class Spool:
         *,
         counts: Counts,
         clock: Clock,
+        about: Mapping[str, str],
         on_closed: Callable[[], None] = lambda: None,
-        create: Callable[[str], SpoolWriter] = SpoolWriter.create,
         memory_bytes_max: int = MEMORY_BYTES_MAX,
+        memory_error_bytes_max: int = MEMORY_ERROR_BYTES_MAX,
+        memory_count_max: int | None = None,
+        refuse_network: bool = False,
+        bytes_max: int = SPOOL_BYTES_MAX,
+        create: Create = SpoolHome.create,
     ) -> None:
         self._folder = folder
         self._counts = counts
         self._clock = clock
+        self._about = about
         self._on_closed = on_closed
+        self._refuse_network = refuse_network
         self._create = create
-        self._own: list[tuple[SpoolWriter, ReaderLane]] = []
-        self._active: tuple[SpoolWriter, ReaderLane] | None = None
-        self._memory = MemoryLane(memory_bytes_max)
-        self._orphans: Iterator[SpoolReader] | None = None
-        self._orphan: ReaderLane | None = None
-        self._hopeless: set[str] = (
-            set()
-        )  # left spools that cannot be finished: of a newer version, or not ours to delete
+        self._instance = os.urandom(16)
+        self.process = self._instance.hex()
+        self._sequences = count(1)
+        self._quota = Quota(bytes_max, lambda count: counts.lose("spool_full", count))
+        self._own: list[_Own] = []
+        self._active: SpoolHome | None = None
+        self._memory = MemoryLane(self.process, memory_bytes_max, memory_count_max)
+        self._memory_errors = MemoryLane(self.process, 0 if memory_count_max else memory_error_bytes_max)
+        self._orphans: Iterator[LeftSpool] | None = None
+        self._adopted: _Adopted | None = None
+        # Left spools that cannot be finished: of a newer version, or not ours to delete.
+        self._hopeless: set[str] = set()
         self._adopted_at_s: float | None = None
+        self._limits = Limits(folder, quota=self._quota, counts=counts, clock=clock)
+        self._look_at_s = clock.monotonic_s()
         self._resting_since_s: float | None = None  # the disk stalled then, or did not let us make a spool
         self.closed = False
 
     # Called by any thread
 
-    def append(self, event: bytes) -> bool:
+    def append(self, event: bytes, record_type: int, *, is_error: bool) -> bool:
         """Keep an event until the server has it; false if there is no room anywhere."""
+        sequence = next(self._sequences)
         while self._folder and self._resting_since_s is None:
-            active = self._active or self._open()
-            if active is None:
+            home = self._active or self._open()
+            if home is None:
                 break
-            writer, lane = active
+            lane = home.errors if is_error else home.rest
             started_s = self._clock.monotonic_s()
-            stored = writer.append(event) is not None
+            stored = lane.append(event, record_type, sequence)
             if self._clock.monotonic_s() - started_s > STALL_S:
                 self._rest()
             if stored:
-                lane.appended += 1
                 return True
-            if self._active is active:
+            if self._active is home:
                 break  # full, or the disk failed; else it was closed under us, and there is another
-        if self.closed or not self._memory.append(event):
+        if self.closed or not self._remember(event, record_type, sequence, is_error=is_error):
             return False
         self._counts.volatile += bool(self._folder)
         return True
 
     def volatile(self) -> int:
         """How many events wait in memory."""
-        return self._memory.pending()
+        return self._memory_errors.pending() + self._memory.pending()
 
     def abandon(self) -> None:
         """In a forked child: everything here is the parent's; let go of the copies of its descriptors."""
-        for writer, _ in self._own:
-            writer.close()
-        if self._orphan is not None:
-            self._orphan.reader.close()
+        for own in self._own:
+            own.home.close()
+        if self._adopted is not None:
+            self._adopted.left.close()
 
-    # Called by the worker
+    # Called by the worker, and looked at by all
 
     def lanes(self) -> Sequence[Lane]:
-        """The lanes in the order in which they are sent."""
-        lanes: list[Lane] = [lane for _, lane in self._own]
+        """The lanes in the order in which they are sent: errors, the rest, what was adopted."""
+        own = self._own.copy()
+        lanes: list[Lane] = [mine.errors for mine in own]
+        lanes.append(self._memory_errors)
+        lanes += [mine.rest for mine in own]
         lanes.append(self._memory)
-        if self._orphan is not None and not self._orphan.is_stuck:
-            lanes.append(self._orphan)
+        adopted = self._adopted
+        if adopted is not None:
+            lanes += adopted.sendable()
         return lanes
 
     @property
@@ -213,16 +189,35 @@ class Spool:
         if not self._folder or self.closed:
             return
         now_s = self._clock.monotonic_s()
+        if now_s >= self._look_at_s:
+            self._look(now_s)
         if self._resting_since_s is not None:
             if now_s - self._resting_since_s >= MEND_EVERY_S:
                 self._mend(now_s)
         elif self._active is not None:
-            self._active[0].prepare()
+            self._active.prepare()
         self._adopt(now_s, 0.0 if eager else ADOPT_EVERY_S)
 
     def set_aside(self, events: Sequence[bytes], cause: str) -> bool:
         """Keep refused events in the folder's quarantine; false if that cannot be."""
         return bool(self._folder) and quarantine.set_aside(self._folder, events, cause)
+
+    def clear(self) -> int:
+        """Delete what waits for this destination: our own, what dead processes left, and what was set aside.
+
+        What living processes have is theirs to delete. Returns how many events went.
+        """
+        deleted = self._memory_errors.clear() + self._memory.clear()
+        self._active = None
+        own, self._own = self._own, []
+        deleted += sum([mine.home.clear() for mine in own])
+        if self._adopted is not None:
+            deleted += self._adopted.left.clear()
+        self._adopted = self._orphans = None
+        if self._folder:
+            deleted += sum([left.clear() for left in orphans(self._folder)])
+            deleted += quarantine.clear(self._folder)
+        return deleted
 
     def close(self) -> None:
         """Let go of everything: what is delivered is removed, the rest may be adopted by any process.
@@ -231,29 +226,37 @@ class Spool:
         """
         self.closed = True
         self._active = None
-        for _, lane in self._own:
-            lane.reader.finish()
+        for own in self._own:
+            own.home.finish()
         self._own = []
-        if self._orphan is not None:
-            self._orphan.reader.close()
-        self._orphan = None
+        if self._adopted is not None:
+            self._adopted.left.close()
+        self._adopted = None
         self._orphans = None
         self._on_closed()
 
-    def _open(self) -> tuple[SpoolWriter, ReaderLane] | None:
+    def _remember(self, event: bytes, record_type: int, sequence: int, *, is_error: bool) -> bool:
+        """Keep an event in memory; errors have a place of their own, and then the others'."""
+        return (is_error and self._memory_errors.append(event, record_type, sequence)) or self._memory.append(
+            event, record_type, sequence
+        )
+
+    def _open(self) -> SpoolHome | None:
         started_s = self._clock.monotonic_s()
         try:
-            writer = self._create(self._folder)
+            if self._refuse_network and is_on_network(self._folder):
+                raise Unavailable("the default place for spools is on a network file system", code="spool_on_network")
+            home = self._create(self._folder, instance=self._instance, quota=self._quota)
         except Unavailable as error:
             self._counts.last_error = error.code
             self._rest()
             return None
-        opened = (writer, ReaderLane(SpoolReader.of(writer), self._counts))
-        self._own.append(opened)
-        self._active = opened
+        self._own.append(_Own(home, self._counts))
+        self._active = home
+        _write_about(self._folder, self._about)
         if self._clock.monotonic_s() - started_s > STALL_S:
             self._rest()
-        return opened
+        return home
 
     def _rest(self) -> None:
         """Stay away from the disk for a while."""
@@ -262,36 +265,72 @@ class Spool:
 
     def _mend(self, now_s: float) -> None:
         """Try the disk again, on the worker's time."""
-        self._resting_since_s = None
-        if self._own and self._own[-1][0].prepare():
-            self._active = self._own[-1]
-        elif self._open() is None:
-            self._resting_since_s = now_s
+        own = self._own[-1].home if self._own else None
+        if own is not None and not own.is_sealed and own.prepare(first=True):
+            self._active = own
+        else:
+            own = self._open()
+        is_well = own is not None and self._clock.monotonic_s() - now_s <= STALL_S
+        self._active = own if is_well else None
+        self._resting_since_s = None if is_well else now_s
+
+    def _look(self, now_s: float) -> None:
+        """See whether our spools are still there, and after size and age, also of what others left."""
+        for own in self._own.copy():
+            if not own.home.is_sealed and not own.home.is_intact():
+                own.home.seal()
+                if self._active is own.home:
+                    self._active = None
+            if own.home.is_sealed and own.home.is_drained():
+                own.home.finish()
+                self._own.remove(own)
+        adopted = self._adopted.lanes if self._adopted is not None else ()
+        if not self._limits.look([own.home for own in self._own], adopted):
+            self._look_at_s = now_s + LOOK_EVERY_S
 
     def _adopt(self, now_s: float, every_s: float) -> None:
-        if self._orphan is not None:
-            if self._orphan.pending() and not self._orphan.is_stuck:
+        if self._adopted is not None:
+            if self._adopted.sendable():
                 return
-            self._let_go(self._orphan)
-            self._orphan = None
+            self._let_go(self._adopted)
+            self._adopted = None
         if self._orphans is None:
             if self._adopted_at_s is not None and now_s - self._adopted_at_s < every_s:
                 return
             self._adopted_at_s = now_s
             self._orphans = orphans(self._folder)
-        for reader in self._orphans:
-            if reader.directory in self._hopeless:
-                reader.close()
+        for left in self._orphans:
+            if left.directory in self._hopeless:
+                left.close()
                 continue
-            lane = ReaderLane(reader, self._counts, appended=reader.pending()[0])
-            if lane.pending():
-                self._orphan = lane
+            adopted = _Adopted(left, self._counts)
+            for lane in adopted.lanes:
+                self._limits.expire(lane)
+            if adopted.sendable():
+                self._adopted = adopted
                 return
-            self._let_go(lane)
+            self._let_go(adopted)
         self._orphans = None
 
-    def _let_go(self, lane: ReaderLane) -> None:
+    def _let_go(self, adopted: _Adopted) -> None:
         """Remove an adopted spool, or leave it: for a later try if events wait in it, or if nobody can tell."""
-        reader = lane.reader
-        if not reader.finish() and reader.pending() == (0, 0) and not reader.unread:
-            self._hopeless.add(reader.directory)
+        left = adopted.left
+        if not left.finish() and all([reader.pending() == (0, 0) and not reader.unread for reader in left.readers]):
+            self._hopeless.add(left.directory)
+
+
+def _write_about(folder: str, about: Mapping[str, str]) -> None:
+    """Say once, in words, whose folder this is: its name is a digest. It never holds a key."""
+    path = os.path.join(folder, ABOUT_NAME)
+    aside = f"{path}.{os.getpid()}"
+    if os.path.lexists(path):
+        return
+    try:
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            os.write(descriptor, json_bytes(dict(about)) + b"\n")
+        finally:
+            os.close(descriptor)
+        os.rename(aside, path)
+    except OSError:
+        return  # who looks at the folder has to do without it

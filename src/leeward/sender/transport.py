@@ -1,234 +1,184 @@
-"""One POST to the server over one kept connection. Imported by the worker: it brings http.client, and ssl for https.
+"""A POST to the server, over one kept connection. The worker imports it when the first batch is due.
 
-Promises  `send` never raises for what the network or the server does; it returns an `Answer`. It ends by its deadline,
-          whatever the other side does, but for the resolver, which cannot be given one (it runs on the worker's thread).
-          An answer is hostile input: at most `ANSWER_BYTES_MAX` are read, no redirect is followed, and only a JSON
-          object that names our batch is an acknowledgement. The key is added here and appears in no answer or cause.
+Promises  `send` never raises for what the network or the server does; it returns a `Reply`. One deadline covers the
+          name, the proxy, TLS and the whole exchange. An answer is hostile input: see `answers`. No redirect is
+          followed, TLS is never given up for clear text, and what the caller's headers say is in no cause.
+          A kept connection that the server has closed is replaced once, at once: what is sent must bear repeating.
+It costs the worker 2 ms of imports (no http.client, no urllib; ssl and socket for https only).
+Under gevent or eventlet the patched `socket` and `_thread` are used, see `sockets`: then the worker is a greenlet.
 """
 
 from __future__ import annotations
 
-import http.client
-import io
-import json
 import os
-import socket
-import time
 import zlib
-from urllib.parse import urlsplit
 
-from leeward.resilience.retry import parse_retry_after
+from leeward.sender import address, proxy
+from leeward.sender.answers import ANSWER_BYTES_MAX, AnswerParser, Reply
 from leeward.sender.config import VERSION
-from leeward.sender.plan import Answer
+from leeward.sender.connection import Connection, cause
+from leeward.sender.resolver import SHARED
+from leeward.sender.sockets import network
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, Final
-
-    from _typeshed import WriteableBuffer
+    import ssl
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Final
 
     from leeward.clock import Clock
     from leeward.sender.config import Config
+    from leeward.sender.proxy import Proxy
+    from leeward.sender.resolver import Resolver
 
-__all__ = ["ANSWER_BYTES_MAX", "HttpTransport"]
+__all__ = ["ANSWER_BYTES_MAX", "CONNECT_TIMEOUT_S", "EXCHANGE_TIMEOUT_S", "HttpTransport", "Reply"]
 
-BATCH_PATH: Final = "/api/telemetry/batch"
-ANSWER_BYTES_MAX: Final = 64 * 1024  # head and body together
-CONNECT_TIMEOUT_S: Final = 5.0
-EXCHANGE_TIMEOUT_S: Final = 15.0  # connect, request and answer together
-IDLE_MAX_S: Final = 30.0  # a connection older than this has probably been closed by something in between
+CONNECT_TIMEOUT_S: Final = 5.0  # all addresses of a name together
+EXCHANGE_TIMEOUT_S: Final = 15.0  # name, connection, request and answer together
 PACK_FROM_BYTES: Final = 1024
 PACK_LEVEL: Final = 1  # level 6 costs twice as much and saves little
-CODE_CHARS_MAX: Final = 40
-STATUSES: Final = frozenset({"completed", "processing", "failed"})  # in all three the events are the server's now
+PROXY_LOGIN_NEEDED: Final = 407
 
 
 class HttpTransport:
-    """Sends batches of the native wire. One thread uses it; `abandon` alone may be called by a forked child."""
+    """Posts to `config.host`. One thread uses it; `abandon` alone may be called by a forked child.
 
-    def __init__(self, config: Config, clock: Clock, on_progress: Callable[[], None]) -> None:
-        address = urlsplit(config.host)
-        self._https = address.scheme.lower() == "https"
-        self._name = address.hostname or ""
-        self._port = address.port or (443 if self._https else 80)
-        self._head = _head(address.path + BATCH_PATH, address.netloc, config)
+    `on_progress` is called when a connection stands and when an answer has come. The environment (proxies, roots) is
+    read when a connection is made.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        on_progress: Callable[[], None],
+        *,
+        timeout_s: float = EXCHANGE_TIMEOUT_S,
+        environ: Mapping[str, str] = os.environ,
+        resolver: Resolver = SHARED,
+    ) -> None:
+        self._server = address.parse(config.host)
+        self._agent = f"{config.app} leeward/{VERSION}".lstrip()
         self._clock = clock
         self._on_progress = on_progress
-        self._tls: Any = None
-        self._socket: socket.socket | None = None
-        self._used_at_s = 0.0
+        self._timeout_s = timeout_s
+        self._environ = environ
+        self._resolver = resolver
+        self._tls: ssl.SSLContext | None = None
+        self._connection: Connection | None = None
 
-    def send(self, body: bytes, batch_id: str) -> Answer:
-        """Post `body`, the batch named `batch_id`."""
-        request = self._request(body)
-        if self._socket is not None and self._clock.monotonic_s() - self._used_at_s > IDLE_MAX_S:
+    def send(self, path: str, headers: Sequence[tuple[str, str]], body: bytes) -> Reply:
+        """Post `body` to `path`, which begins with a slash and is appended to the host's own path."""
+        deadline_s = self._clock.monotonic_s() + self._timeout_s
+        if self._connection is not None and not self._connection.is_fresh():
             self.close()
-        kept = self._socket is not None
-        deadline_s = self._clock.monotonic_s() + EXCHANGE_TIMEOUT_S
-        answer = self._exchange(request, batch_id, deadline_s)
-        if kept and answer.status == 0 and answer.cause == "reset":
-            # The server closed the kept connection while we were sending. Repeating is safe: the batch has an id.
-            answer = self._exchange(request, batch_id, deadline_s)
-        return answer
+        kept = self._connection is not None
+        head, body = self._request(path, headers, body)
+        reply = self._exchange(head, body, deadline_s)
+        if kept and reply.cause == "reset":
+            reply = self._exchange(head, body, deadline_s)
+        return reply
 
     def close(self) -> None:
         """Close the connection, if there is one."""
-        connection, self._socket = self._socket, None
+        connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
     def abandon(self) -> None:
         """Give back a connection that was inherited over a fork, without a word on the wire: it is the parent's."""
-        connection, self._socket = self._socket, None
+        connection, self._connection = self._connection, None
         if connection is not None:
-            os.close(connection.detach())
+            connection.abandon()
 
-    def _request(self, body: bytes) -> bytes:
-        if len(body) < PACK_FROM_BYTES:
-            return b"%sContent-Length: %d\r\n\r\n%s" % (self._head, len(body), body)
-        packer = zlib.compressobj(PACK_LEVEL, zlib.DEFLATED, 31)
-        packed = packer.compress(body) + packer.flush()
-        return b"%sContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s" % (self._head, len(packed), packed)
+    def _request(self, path: str, headers: Sequence[tuple[str, str]], body: bytes) -> tuple[bytes, bytes]:
+        """The head from the path on, without its last line end, and the body, packed if that pays."""
+        lines = [
+            f"{self._server.path}{path} HTTP/1.1",
+            f"Host: {self._server.authority}",
+            f"User-Agent: {self._agent}",
+            "Accept-Encoding: identity",
+            *(f"{name}: {value}" for name, value in headers),
+        ]
+        if len(body) >= PACK_FROM_BYTES:
+            packer = zlib.compressobj(PACK_LEVEL, zlib.DEFLATED, 31)
+            body = packer.compress(body) + packer.flush()
+            lines.append("Content-Encoding: gzip")
+        lines += [f"Content-Length: {len(body)}", ""]
+        return "\r\n".join(lines).encode("ascii"), body
 
-    def _exchange(self, request: bytes, batch_id: str, deadline_s: float) -> Answer:
+    def _exchange(self, head: bytes, body: bytes, deadline_s: float) -> Reply:
+        answer = AnswerParser()
+        keep = False
         try:
-            connection = self._socket or self._connect(deadline_s)
-            connection.settimeout(max(0.001, deadline_s - self._clock.monotonic_s()))
-            try:
-                connection.sendall(request)
-            except ConnectionError:
-                pass  # an answer may have come before all was sent: 413 does
-            response = http.client.HTTPResponse(_Limited(connection, self._clock, deadline_s), method="POST")  # type: ignore[arg-type]
-            response.begin()
-            text = response.read(ANSWER_BYTES_MAX)
-            keep = response.isclosed() and not response.will_close
-            answer = _answer(response.status, response.headers, text, batch_id)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            connection = self._connection or self._connect(deadline_s)
+            request = b"POST %s%s%s\r\n%s" % (connection.prefix, head, connection.credentials, body)
+            keep = connection.exchange(request, answer, deadline_s)
+        except (OSError, ValueError, ImportError) as error:
+            # ValueError: a name that TLS cannot take. ImportError: no descriptor is left to read a module with.
+            answer.cut(cause(error))
+        if not keep:
             self.close()
-            return Answer(0, _cause(error))
-        if keep:
-            self._used_at_s = self._clock.monotonic_s()
-        else:
-            self.close()
-        self._on_progress()
-        return answer
+        if answer.status == PROXY_LOGIN_NEEDED:
+            return Reply(0, "proxy")  # nobody but a proxy says this: the server has not seen the request
+        reply = answer.reply(self._clock.wall_ms() / 1000)
+        if reply.status:
+            self._on_progress()
+        elif reply.cause.startswith("tls"):
+            self._tls = None  # built anew next time: its roots may have been unreadable, or put right meanwhile
+        return reply
 
-    def _connect(self, deadline_s: float) -> socket.socket:
+    def _connect(self, deadline_s: float) -> Connection:
+        """Connect to the server, on whatever way the environment says."""
+        server = self._server
+        if server.https and self._tls is None:
+            from leeward.sender import tls  # 15 ms that plain http does not pay
+
+            self._tls = tls.client_context(self._environ)
+        between = proxy.find(self._environ, server)
+        if between is None:
+            connection = self._reach(server.name, server.port, deadline_s)
+        else:
+            connection = self._reach_by(between, deadline_s)
+        if self._tls is not None:
+            connection.secure(self._tls, server.name, deadline_s)
+        self._on_progress()
+        return connection
+
+    def _reach(self, name: str, port: int, deadline_s: float) -> Connection:
         """Try the name's addresses one after the other, all within the limit of one connect."""
-        last: OSError = OSError("the name has no address")
-        addresses = socket.getaddrinfo(self._name, self._port, type=socket.SOCK_STREAM)
+        addresses = self._resolver.addresses(name, port, deadline_s=deadline_s, clock=self._clock)
         connect_by_s = min(deadline_s, self._clock.monotonic_s() + CONNECT_TIMEOUT_S)
-        for tried, (family, kind, protocol, _, address) in enumerate(addresses):
+        last: OSError = TimeoutError("no time is left to connect")
+        for tried, (family, kind, protocol, _, where) in enumerate(addresses):
             left_s = connect_by_s - self._clock.monotonic_s()
             if left_s <= 0:
                 break
-            connection = socket.socket(family, kind, protocol)
             try:
-                connection.settimeout(left_s / (len(addresses) - tried))  # a dead address leaves time for the others
-                connection.connect(address)
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._socket = self._secured(connection) if self._https else connection
+                # Held from the first moment, so that a child that is forked now can give it back.
+                self._connection = Connection(network().socket(family, kind, protocol), self._clock)
+                self._connection.connect(where, left_s / (len(addresses) - tried))  # a dead one leaves time for others
             except OSError as error:
-                connection.close()
+                self.close()
                 last = error
             else:
-                self._on_progress()
-                return self._socket
+                return self._connection
         raise last
 
-    def _secured(self, connection: socket.socket) -> socket.socket:
-        if self._tls is None:
-            import ssl  # 10 ms that plain http does not pay
-
-            self._tls = ssl.create_default_context()  # the system's own roots; SSL_CERT_FILE is honoured
-        return self._tls.wrap_socket(connection, server_hostname=self._name)  # type: ignore[no-any-return]
-
-
-class _Limited(io.RawIOBase):
-    """A socket as `HTTPResponse` reads it: no wait outlives the deadline, and no more than the limit comes through."""
-
-    def __init__(self, connection: socket.socket, clock: Clock, deadline_s: float) -> None:
-        self._connection = connection
-        self._clock = clock
-        self._deadline_s = deadline_s
-        self._left = ANSWER_BYTES_MAX
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        left_s = self._deadline_s - self._clock.monotonic_s()
-        if left_s <= 0:
-            raise TimeoutError("the answer took too long")
-        if self._left <= 0:
-            raise _TooLong("the answer is too long")
-        self._connection.settimeout(left_s)
-        count = self._connection.recv_into(memoryview(buffer)[: self._left])
-        self._left -= count
-        return count
-
-
-class _TooLong(ValueError):
-    """The answer goes on beyond the limit."""
-
-
-def _head(path: str, netloc: str, config: Config) -> bytes:
-    agent = f"{config.app} leeward/{VERSION}".lstrip()
-    lines = (
-        f"POST {path} HTTP/1.1",
-        f"Host: {netloc}",
-        f"User-Agent: {agent}",
-        f"Authorization: Bearer {config.api_key}",
-        "Content-Type: application/json",
-        "Accept: application/json",
-        "",
-    )
-    return "\r\n".join(lines).encode("ascii")
-
-
-def _answer(status: int, headers: http.client.HTTPMessage, text: bytes, batch_id: str) -> Answer:
-    if status == 200:
-        return _acknowledgement(text, batch_id)
-    wait_s = parse_retry_after(headers.get("Retry-After"), time.time()) if status in {429, 503} else None
-    return Answer(status, f"http_{status}", retry_after_s=wait_s)
-
-
-def _acknowledgement(text: bytes, batch_id: str) -> Answer:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return Answer(200, "not_ours")
-    if not isinstance(value, dict) or value.get("batch_id") != batch_id or value.get("status") not in STATUSES:
-        return Answer(200, "not_ours")
-    return Answer(200, "", acknowledged=True, refused=_refused(value.get("errors")))
-
-
-def _refused(errors: object) -> dict[str, int]:
-    """Code → count, of the events that the server did not take."""
-    refused: dict[str, int] = {}
-    for error in errors if isinstance(errors, list) else ():
-        code = error.get("code") if isinstance(error, dict) else None
-        name = code[:CODE_CHARS_MAX] if isinstance(code, str) else "refused"
-        refused[name] = refused.get(name, 0) + 1
-    return refused
-
-
-def _cause(error: Exception) -> str:
-    """A stable tag for what went wrong on the way."""
-    if isinstance(error, socket.gaierror):
-        return "dns"
-    if isinstance(error, TimeoutError):
-        return "timeout"
-    if isinstance(error, ConnectionRefusedError):
-        return "refused"
-    if isinstance(error, (ConnectionError, http.client.RemoteDisconnected, EOFError)):
-        return "reset"
-    if type(error).__module__ == "ssl":
-        return "tls"
-    if isinstance(error, OSError):
-        return "network"
-    return "not_http"
+    def _reach_by(self, between: Proxy, deadline_s: float) -> Connection:
+        """Connect through a proxy: a tunnel for https; for http it is told the whole URL."""
+        try:
+            connection = self._reach(between.name, between.port, deadline_s)
+        except OSError as error:
+            raise proxy.ProxyError("the proxy cannot be reached") from error
+        if not self._server.https:
+            connection.prefix = b"http://" + self._server.authority.encode("ascii")
+            connection.credentials = between.credentials
+            return connection
+        name = f"[{self._server.name}]" if ":" in self._server.name else self._server.name
+        target = f"{name}:{self._server.port}"
+        head = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: {self._agent}\r\n".encode("ascii")
+        answer = AnswerParser(tunnel=True)
+        if not connection.exchange(head + between.credentials + b"\r\n", answer, deadline_s) or answer.status >= 300:
+            raise proxy.ProxyError("the proxy opens no tunnel")
+        return connection

@@ -12,6 +12,7 @@ from __future__ import annotations
 import _thread
 
 from leeward.sender import plan
+from leeward.sender.optout import LOOK_EVERY_S, Watch
 from leeward.wire import native_encode
 
 TYPE_CHECKING = False
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
     from typing import Final, Protocol
 
     from leeward.clock import Clock
-    from leeward.resilience.retry import Retry
+    from leeward.sender.config import Config
+    from leeward.sender.lanes import Taken
     from leeward.sender.notes import Notes
-    from leeward.sender.plan import Answer
+    from leeward.sender.plan import Answer, Policy
     from leeward.sender.results import Counts
+    from leeward.sender.rhythm import Rhythm
+    from leeward.sender.transport import Reply
+    from leeward.sender.wires import Wire
 
     class Lane(Protocol):
         """A queue of encoded events, oldest first."""
@@ -32,8 +37,8 @@ if TYPE_CHECKING:
             """How many wait; those that were taken and not yet settled count as well."""
             ...
 
-        def take(self, events_max: int, bytes_max: int) -> list[bytes]:
-            """The oldest events, at least one if there is one and can be read. They stay until they are settled."""
+        def take(self, events_max: int, bytes_max: int) -> Taken | None:
+            """The oldest events of one kind, at least one if there is one and can be read; they stay until settled."""
             ...
 
         def settle(self, count: int) -> None:
@@ -42,6 +47,8 @@ if TYPE_CHECKING:
 
     class Lanes(Protocol):
         """All queues of one client, in the order in which they are sent."""
+
+        process: str
 
         def lanes(self) -> Sequence[Lane]:
             """The queues as they are now."""
@@ -60,6 +67,10 @@ if TYPE_CHECKING:
             """Whether there may be more than the queues show."""
             ...
 
+        def clear(self) -> int:
+            """Delete all that waits and is ours to delete; how many events went."""
+            ...
+
         def close(self) -> None:
             """Let go of everything; what is not settled stays for others."""
             ...
@@ -67,8 +78,8 @@ if TYPE_CHECKING:
     class Transport(Protocol):
         """What the worker needs of the network."""
 
-        def send(self, body: bytes, batch_id: str) -> Answer:
-            """Post one batch; never raises for what the network does."""
+        def send(self, path: str, headers: Sequence[tuple[str, str]], body: bytes) -> Reply:
+            """Post one body; never raises for what the network does."""
             ...
 
         def close(self) -> None:
@@ -89,13 +100,26 @@ NOW: Final = "now"
 
 
 class _Batch:
-    __slots__ = ("events", "id", "lane", "renamed")
+    """Events that travel together. `losses` are reported with it, and reported again if it does not arrive."""
 
-    def __init__(self, lane: Lane, events: Sequence[bytes]) -> None:
+    __slots__ = ("events", "first", "id", "lane", "last", "losses", "process", "record_type", "renamed", "tries")
+
+    def __init__(self, lane: Lane, taken: Taken, events: Sequence[bytes], losses: dict[str, int]) -> None:
         self.lane = lane
+        self.record_type = taken.record_type
+        self.process = taken.process
+        self.first = taken.first
+        self.last = taken.last
         self.events = events
+        self.losses = losses
         self.id = native_encode.batch_id(events)
         self.renamed = False
+        self.tries = 0
+
+    def client(self) -> bytes:
+        """What the batch says about its sender: which process, which of its events, what it lost."""
+        lost = ",".join(f'{{"reason":"{reason}","count":{count}}}' for reason, count in self.losses.items())
+        return f'{{"process":"{self.process}","first":{self.first},"last":{self.last},"lost":[{lost}]}}'.encode()
 
 
 class Worker:
@@ -107,27 +131,38 @@ class Worker:
     def __init__(
         self,
         lanes: Lanes,
-        transport: Callable[[Callable[[], None]], Transport],
+        transport: Callable[[Callable[[], None], float], Transport],
         *,
+        config: Config,
         counts: Counts,
         clock: Clock,
-        retry: Retry,
+        policy: Policy,
+        rhythm: Rhythm,
         random: Callable[[int], bytes],
         notes: Notes,
+        told_to_stop: Callable[[], None] = lambda: None,
+        watch: Watch | None = None,
         may_start: bool = True,
     ) -> None:
         self._lanes = lanes
         self._make_transport = transport
         self._transport: Transport | None = None
+        self._wire: Wire | None = None
+        self._config = config
         self._counts = counts
         self._clock = clock
-        self._retry = retry
+        self._policy = policy
+        self._rhythm = rhythm
         self._random = random
         self._notes = notes
+        self._told_to_stop = told_to_stop
+        self._watch = watch
         self._batches: list[_Batch] = []  # taken from a lane and not yet settled; more than one after a halving
         self._pace = plan.Pace()
         self._waiting_since_s: float | None = None
+        self._round_since_s: float | None = None
         self._settled = 0
+        self._cleared = 0
         self._progress_at_s = 0.0
         self._gate = _thread.allocate_lock()
         self._gate.acquire()
@@ -136,6 +171,7 @@ class Worker:
         self._may_start = may_start
         self._leave = ""
         self._look = False  # somebody waits: adopt what there is now
+        self._clear = False  # somebody wants what waits to be deleted
         self.idle = True  # sleeps until it is woken, or is not born yet
         self.stopped = False  # the server refused the key
         self.ended = False
@@ -186,6 +222,13 @@ class Worker:
             ),
         )
 
+    def clear(self, timeout_s: float) -> int:
+        """Delete what waits; how many events went. A batch that is on its way may still arrive."""
+        before = self._cleared
+        self._clear = True
+        self._wait(timeout_s, None, lambda: not self._clear)
+        return self._cleared - before
+
     def retire(self, when: str) -> None:
         """Let the thread end, for good: when all is sent (DRAINED), also at a failure (FAILED), or at once (NOW)."""
         self._leave = when
@@ -214,7 +257,7 @@ class Worker:
             while not (self.ended or self._tickets or done()):
                 now_s = self._clock.monotonic_s()
                 left_s = started_s + timeout_s - now_s
-                if self._pace.not_before_s > now_s + left_s:
+                if not self._pace.catching_up and self._pace.not_before_s > now_s + left_s:
                     return  # the next try comes too late for us
                 if patience_s is not None:
                     left_s = min(left_s, max(started_s, self._progress_at_s) + patience_s - now_s)
@@ -244,6 +287,8 @@ class Worker:
 
     def step(self) -> float | None:
         """Send one batch if one is due. Returns how long to rest before the next step; None: until woken."""
+        if self._clear:
+            self._delete()
         if self._leave == NOW or (self._leave == FAILED and self._pace.failures):
             self._end()
             return None
@@ -252,6 +297,10 @@ class Worker:
         if eager:
             self._look = False
         rest_s = self._rest_s()
+        if rest_s is not None and self._is_unwanted():
+            self._delete()
+            self._end()
+            return None
         if rest_s == 0.0:
             self._send_next()
         elif rest_s is None and self._leave:
@@ -264,57 +313,108 @@ class Worker:
         waiting = self.waiting()
         if not waiting:
             self._waiting_since_s = None
-        elif self._waiting_since_s is None:
+            return None
+        if self._waiting_since_s is None:
             self._waiting_since_s = now_s
-        return plan.rest_s(
-            now_s,
-            waiting=waiting,
-            waiting_since_s=self._waiting_since_s or now_s,
-            hurry=bool(self._waiters or self._leave),
-            stopped=self.stopped,
-            pace=self._pace,
+        if self.stopped:
+            return None
+        hurry = bool(self._waiters or self._leave)
+        due_s = self._rhythm.due_s(
+            now_s, waiting_since_s=self._waiting_since_s, full=waiting >= plan.BATCH_EVENTS_MAX, hurry=hurry
         )
+        return None if due_s is None else self._pace.rest_s(now_s, due_s, hurry=hurry)
 
     def _rest(self, rest_s: float | None) -> None:
         if rest_s is None:
             # Said first, then looked once more: a caller appends first and then looks at `idle`. Events that come
             # after the server refused the key need not wake anybody.
             self.idle = not self.stopped
-            if self._rest_s() is None and not self._leave:
+            if self._rest_s() is None and not self._leave and not self._clear:
                 self._gate.acquire()
             self.idle = False
         elif rest_s > 0.0:
-            self._gate.acquire(timeout=rest_s)
+            self._gate.acquire(timeout=min(rest_s, LOOK_EVERY_S) if self._config.watched else rest_s)
+
+    def _is_unwanted(self) -> bool:
+        """Whether the person at this machine has opted out while we ran."""
+        if not self._config.watched:
+            return False
+        if self._watch is None:
+            from os import environ
+
+            self._watch = Watch(environ)
+        return self._watch.says_stop(self._clock.monotonic_s())
+
+    def _delete(self) -> None:
+        """Delete what waits, as was asked; if the person opted out, nothing is captured any more, either."""
+        if not self._clear:
+            self._told_to_stop()
+            self._leave = NOW
+            self._notes.say("opted_out", "telemetry was switched off; what waited is deleted")
+        self._batches.clear()
+        count = self._lanes.clear()
+        self._counts.drop("deleted", count)
+        self._cleared += count
+        self._settled += count
+        self._clear = False
+        self._tell()
 
     def _send_next(self) -> None:
         if not self._batches:
             self._take()
         if not self._batches:
             return
-        if self._transport is None:
-            self._transport = self._make_transport(self._progress)
+        now_s = self._clock.monotonic_s()
+        if self._round_since_s is None:
+            self._round_since_s = now_s
+        self._rhythm.began(now_s)
         batch = self._batches[0]
-        answer = self._transport.send(native_encode.batch(batch.id, batch.events), batch.id)
-        self._apply(plan.judge(answer, events=len(batch.events), renamed=batch.renamed), batch, answer)
+        answer = self._exchange(batch)
+        batch.tries += 1
+        decision = plan.judge(
+            answer,
+            events=len(batch.events),
+            renamed=batch.renamed,
+            tries=batch.tries,
+            tries_max=self._policy.tries_max,
+        )
+        self._apply(decision, batch, answer)
+
+    def _exchange(self, batch: _Batch) -> Answer:
+        if self._transport is None or self._wire is None:
+            from leeward.sender.wires import WIRES  # the worker's thread pays for it
+
+            self._wire = WIRES[self._config.wire]
+            self._transport = self._make_transport(self._progress, self._policy.timeout_s)
+        request = self._wire.request(
+            batch.record_type,
+            batch.id,
+            batch.events,
+            key=self._config.api_key,
+            client=batch.client(),
+            sent_at_ms=self._clock.wall_ms(),
+            app=self._config.app,
+        )
+        reply = self._transport.send(request.path, request.headers, request.body)
+        return self._wire.answer(reply, batch.record_type, batch.id, len(batch.events))
 
     def _take(self) -> None:
         """Take a batch from the first lane that gives one. If all that wait give nothing, rest before the next try."""
         for lane in self._lanes.lanes():
-            events = lane.take(plan.BATCH_EVENTS_MAX, plan.BATCH_BYTES_MAX) if lane.pending() else []
-            if events:
-                self._batches.append(_Batch(lane, events))
+            taken = lane.take(plan.BATCH_EVENTS_MAX, plan.BATCH_BYTES_MAX) if lane.pending() else None
+            if taken is not None:
+                losses = self._counts.take_unreported() if taken.process == self._lanes.process else {}
+                self._batches.append(_Batch(lane, taken, taken.events, losses))
                 return
         if self.waiting():
             self._counts.last_error = "spool"
-            self._pace = self._pace.failed(self._clock.monotonic_s(), self._retry, None, self._chance)
+            self._fail(None)
 
     def _apply(self, decision: str, batch: _Batch, answer: Answer) -> None:
         if decision == plan.DELIVERED:
             self._deliver(batch, answer)
         elif decision == plan.HALVE:
-            middle = len(batch.events) // 2
-            halves = batch.events[:middle], batch.events[middle:]
-            self._batches[:1] = [_Batch(batch.lane, half) for half in halves]
+            self._halve(batch)
         elif decision == plan.RENAME:
             batch.id = self._random(16).hex()
             batch.renamed = True
@@ -323,15 +423,23 @@ class Worker:
             if self._lanes.set_aside(batch.events, answer.cause):
                 self._counts.quarantined += len(batch.events)
             else:
-                self._counts.drop(answer.cause, len(batch.events))
+                self._counts.lose(answer.cause, len(batch.events))
+            self._counts.unreport(batch.losses)
             self._settle(batch)
+        elif decision == plan.DROP:
+            self._failed(answer, "cannot be reached or cannot take events now; they are dropped")
+            self._counts.lose("not_delivered", len(batch.events))
+            self._counts.unreport(batch.losses)
+            self._settle(batch)
+            self._end_round(ok=False)
         elif decision == plan.STOP:
             self._failed(answer, "does not accept the key; nothing is sent until the client is configured anew")
             self.stopped = True
+            self._end_round(ok=False)
         else:
             self._failed(answer, "cannot be reached or cannot take events now; they are kept and sent later")
             self._counts.retries += 1
-            self._pace = self._pace.failed(self._clock.monotonic_s(), self._retry, answer.retry_after_s, self._chance)
+            self._fail(answer.retry_after_s)
 
     def _deliver(self, batch: _Batch, answer: Answer) -> None:
         refused = 0
@@ -340,8 +448,19 @@ class Worker:
             refused += count
         self._counts.delivered += max(0, len(batch.events) - refused)
         self._counts.last_error = ""
-        self._pace = plan.Pace()
         self._settle(batch)
+        left = self.waiting()
+        self._pace = self._pace.succeeded(self._clock.monotonic_s(), left, self._chance)
+        self._rhythm.sent(len(batch.events), full=len(batch.events) >= plan.BATCH_EVENTS_MAX, left=left)
+        if not left:
+            self._end_round(ok=True)
+
+    def _halve(self, batch: _Batch) -> None:
+        """Two batches for one; what it reports goes with the first."""
+        middle = len(batch.events) // 2
+        halves = [_Batch(batch.lane, batch, batch.events[:middle], batch.losses)]  # type: ignore[arg-type]
+        halves.append(_Batch(batch.lane, batch, batch.events[middle:], {}))  # type: ignore[arg-type]
+        self._batches[:1] = halves
 
     def _settle(self, batch: _Batch) -> None:
         del self._batches[0]
@@ -350,9 +469,23 @@ class Worker:
         self._waiting_since_s = None
         self._progress()
 
+    def _fail(self, retry_after_s: float | None) -> None:
+        wait_s = retry_after_s if self._policy.wait_s is None else self._policy.wait_s
+        self._pace = self._pace.failed(self._clock.monotonic_s(), self._policy.retry, wait_s, self._chance)
+        self._end_round(ok=False)
+
     def _failed(self, answer: Answer, sentence: str) -> None:
         self._counts.last_error = answer.cause
         self._notes.say(answer.cause, f"the server {sentence} ({answer.cause})")
+
+    def _end_round(self, *, ok: bool) -> None:
+        if self._round_since_s is None:
+            return
+        self._counts.flush_last_s = self._clock.monotonic_s() - self._round_since_s
+        self._counts.flush_s += self._counts.flush_last_s
+        self._counts.flushes += 1
+        self._counts.flushes_ok += ok
+        self._round_since_s = None
 
     def _chance(self) -> float:
         return int.from_bytes(self._random(4), "little") / 2**32

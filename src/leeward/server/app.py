@@ -23,6 +23,7 @@ from leeward.journal.log import Log
 from leeward.server.access import Access, Failures
 from leeward.server.batches import Batches
 from leeward.server.blocks import Seals
+from leeward.server.clients import Clients
 from leeward.server.control.database import Control
 from leeward.server.counters import Counters
 from leeward.server.dashboard.pages import Dashboard
@@ -250,6 +251,7 @@ class Application:
             "batch": ingest.batch,
             "batch_status": batches.status,
             "query": query.query,
+            "clients": Clients(self.store.events, barrier=self.visibility, run=self.reads.run).clients,
         }
 
     def _other_handlers(self, budget: ByteBudget, access: Access) -> dict[str, Handler]:

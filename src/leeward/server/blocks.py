@@ -7,14 +7,17 @@ Pure: the writer reads, loads and waits.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from leeward.journal.frame import Record
 from leeward.server.record import KIND_OF_CODE, BatchHead, Head
 from leeward.store.retention import DAY_MS
+
+if TYPE_CHECKING:
+    from leeward.store.events import BatchPlaces, EventKey
 
 __all__ = [
     "DEAD",
@@ -23,8 +26,10 @@ __all__ = [
     "Chunk",
     "Range",
     "Seals",
-    "batch_row",
+    "batch_rows",
     "dead_record",
+    "may_be_counted",
+    "new_rows",
     "seal_record",
     "split_record",
 ]
@@ -83,6 +88,10 @@ class Chunk(msgspec.Struct):
         """The id of the row at *index* of this chunk."""
         return self.head.ids[self.offset + index]
 
+    def key(self, index: int) -> EventKey:
+        """What makes the event of the row at *index* of this chunk the same event."""
+        return self.head.project, self.kind(index), self.id(index)
+
     def split_after(self, position: int) -> tuple[Chunk, Chunk | None]:
         """The part up to *position*, and the rest if there is any."""
         count = position - self.first + 1
@@ -94,9 +103,16 @@ class Chunk(msgspec.Struct):
 
     @property
     def batch(self) -> BatchHead | None:
-        """The batch that this chunk completes, if it does."""
+        """The batch that this chunk completes, if it does; its row stands at the chunk's last position."""
         complete = self.offset + len(self.rows) >= len(self.head.ids)
         return self.head.batch if complete else None
+
+    @property
+    def batch_key(self) -> tuple[int, str]:
+        """Project and id of the batch that this chunk completes."""
+        batch = self.batch
+        assert batch is not None
+        return self.head.project, batch.batch_id
 
     def lines(self, instance: str, indices: Iterable[int]) -> list[bytes]:
         """The rows at *indices* with their place in the log, as the store loads them."""
@@ -105,24 +121,89 @@ class Chunk(msgspec.Struct):
         return [b"%b%d,%b" % (prefix, first + index, rows[index][1:]) for index in indices]
 
 
-def batch_row(chunk: Chunk, batch: BatchHead, instance: str) -> bytes:
-    """The row of a completed batch."""
+def new_rows(chunk: Chunk, suspected: set[str], known: set[EventKey], in_block: set[EventKey]) -> Sequence[int]:
+    """Which rows of the chunk are no repeats.
+
+    Args:
+        chunk: the rows.
+        suspected: all ids, of whatever project and kind, that may be known.
+        known: the events among them that the store has already.
+        in_block: the suspected events of earlier chunks of the block; those of this one are added.
+    """
+    if suspected.isdisjoint(chunk.head.ids):
+        return range(len(chunk.rows))
+    ids = chunk.head.ids[chunk.offset :]
+    new: list[int] = []
+    for index in range(len(chunk.rows)):
+        if ids[index] in suspected:
+            key = chunk.key(index)
+            if key in known or key in in_block:
+                continue
+            in_block.add(key)
+        new.append(index)
+    return new
+
+
+def may_be_counted(chunk: Chunk, repeats: int, *, half: bool) -> bool:
+    """Whether the store must be asked for the batch that this chunk completes, before its sender's losses are counted.
+
+    So it is when the store may have it already: some of its events are repeats, so it may have come before and the door
+    has forgotten it; or it is in the *half* of a block that was refused only after its batches were stored.
+    """
+    client, batch = chunk.head.client, chunk.head.batch
+    if client is None or batch is None:
+        return False
+    return half or bool((client.lost or batch.refusals) and (repeats or batch.duplicates))
+
+
+def batch_rows(
+    completing: Iterable[tuple[Chunk, int]], instance: str, places: BatchPlaces, *, half: bool
+) -> list[bytes]:
+    """The rows of completed batches, in which what a client said counts once.
+
+    Args:
+        completing: the chunks that complete a batch, each with how many of its rows the store has already.
+        instance: the log.
+        places: where the batches stand that are stored, of those that may be.
+        half: the block is the half of one that the store refused.
+    """
+    seen = {key: set(of_batch) for key, of_batch in places.items()}
+    rows: list[bytes] = []
+    for chunk, repeats in completing:
+        own = (instance, chunk.last)
+        before = seen.setdefault(chunk.batch_key, set())
+        if half and own in before:
+            continue
+        rows.append(_batch_row(chunk, instance, repeats, again=bool(before - {own})))
+        before.add(own)
+    return rows
+
+
+def _batch_row(chunk: Chunk, instance: str, repeats: int, *, again: bool) -> bytes:
+    head, batch = chunk.head, chunk.batch
+    assert batch is not None
     answer = {
         "event_count": batch.total,
         "accepted": batch.total - len(batch.refusals),
         "events": batch.keys,
         "errors": [{"index": index, "code": code, "error": error} for index, code, error in batch.refusals],
     }
-    return _ENCODE(
-        {
-            "project": chunk.head.project,
-            "batch_id": batch.batch_id,
-            "received_at": batch.received_at,
-            "answer": _ENCODE(answer).decode(),
-            "wal_instance": instance,
-            "wal_position": chunk.last,
-        }
-    )
+    row: dict[str, Any] = {
+        "project": head.project,
+        "batch_id": batch.batch_id,
+        "received_at": batch.received_at,
+        "answer": _ENCODE(answer).decode(),
+        "wal_instance": instance,
+        "wal_position": chunk.last,
+    }
+    client = head.client
+    if client is not None:
+        new = head.rows_before + len(head.ids) - repeats
+        row["client_process"] = client.process
+        row["client_highest"] = client.highest
+        row["client_received"] = new if again else new + len(batch.refusals)  # a refused event has arrived, too
+        row["client_lost"] = {} if again else client.lost
+    return _ENCODE(row)
 
 
 def seal_record(block: Range) -> Record:
@@ -146,6 +227,7 @@ class Seals:
     def __init__(self) -> None:
         self._blocks: dict[int, Range] = {}
         self._dead: set[Range] = set()
+        self._halves: set[Range] = set()
 
     def learn(self, type_: int, payload: bytes) -> None:
         """Take in a SEAL, SPLIT or DEAD record."""
@@ -156,6 +238,7 @@ class Seals:
             first, middle, last = _TRIPLE.unpack(payload)
             self._blocks[first] = Range(first, middle)
             self._blocks[middle + 1] = Range(middle + 1, last)
+            self._halves |= {Range(first, middle), Range(middle + 1, last)}
         elif type_ == DEAD:
             self._dead.add(Range(*_PAIR.unpack(payload)))
 
@@ -167,9 +250,14 @@ class Seals:
     def forget(self, up_to: int) -> None:
         """The blocks up to sequence *up_to* are loaded and behind the checkpoint."""
         kept = self.blocks(up_to)
-        self._dead = {block for block in self._dead if block in kept}
+        self._dead.intersection_update(kept)
+        self._halves.intersection_update(kept)
         self._blocks = {block.first: block for block in kept}
 
     def is_dead(self, block: Range) -> bool:
         """Whether the block waits in the dead-letter list."""
         return block in self._dead
+
+    def is_half(self, block: Range) -> bool:
+        """Whether the block was once a part of a larger one, which the store refused."""
+        return block in self._halves

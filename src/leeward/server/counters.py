@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Final
 
 __all__ = ["Counters"]
+
+LOST_REASONS_MAX: Final = 32
+OTHER_REASONS: Final = "other"
 
 
 class Counters:
@@ -13,6 +18,8 @@ class Counters:
     __slots__ = (
         "accepted",
         "blocks",
+        "client_fields_ignored",
+        "client_lost",
         "dead",
         "duplicates_at_door",
         "duplicates_at_load",
@@ -30,3 +37,11 @@ class Counters:
         self.dead = 0  # rows that the store refuses and that wait in the dead-letter list
         self.refused: Counter[str] = Counter()  # by code
         self.requests: Counter[int] = Counter()  # by status
+        self.client_lost: Counter[str] = Counter()  # by reason, as clients said; of not too many reasons
+        self.client_fields_ignored = 0
+
+    def count_client_lost(self, lost: Mapping[str, int]) -> None:
+        """Count what a client said that it lost. Whoever may write may invent reasons: beyond some, they are others."""
+        for reason, count in lost.items():
+            known = reason in self.client_lost or len(self.client_lost) < LOST_REASONS_MAX
+            self.client_lost[reason if known else OTHER_REASONS] += count

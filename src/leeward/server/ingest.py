@@ -25,6 +25,7 @@ from leeward.server.pipeline import Outcome, Pipeline
 from leeward.server.record import BATCH_ID, BatchHead
 from leeward.server.routes import BatchAnswer, IngestAnswer, IngestResult, RefusedEvent
 from leeward.wire import native
+from leeward.wire.client import decode_client
 from leeward.wire.text import repair
 
 __all__ = ["Ingest"]
@@ -115,12 +116,15 @@ class Ingest:
                 prepared = work.prepare(project, received_at)
             if not any(prepared.rows):
                 raise self._no_valid_event(prepared, received_at)
+            if work.client_ignored:
+                self._pipeline.count_client_field_ignored()
             batch = await self._pipeline.take_batch(
                 prepared,
                 project=project,
                 received_at=received_at,
                 batch_id=work.batch_id or _made_batch_id(),
                 digest=work.digest,
+                client=work.client,
             )
         return json_response(self._batch_answer(project, batch))
 
@@ -155,7 +159,7 @@ class Ingest:
 class _BatchWork:
     """The part of a batch that any thread may do: decode the envelope, then prepare the events."""
 
-    __slots__ = ("batch_id", "digest", "events", "repaired")
+    __slots__ = ("batch_id", "client", "client_ignored", "digest", "events", "repaired")
 
     def __init__(self, body: bytes) -> None:
         text, self.repaired = repair(body)
@@ -169,6 +173,9 @@ class _BatchWork:
         if self.events[:1] != b"[":
             raise ProtocolError("events: must be an array", code="invalid_field")
         self.digest = hashlib.sha256(self.events).digest()[:16]
+        said = bytes(envelope.client)
+        self.client = decode_client(said) if said not in {b"", b"null"} else None
+        self.client_ignored = self.client is None and said not in {b"", b"null"}
 
     def prepare(self, project: int, received_at: int) -> Prepared:
         """Decode and prepare the events."""

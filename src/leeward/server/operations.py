@@ -129,6 +129,17 @@ class _Collector:
         for reason, count in sorted(counters.refused.items()):
             refused.add_metric([reason], count)
         yield refused
+        lost = CounterMetricFamily(
+            "leeward_client_events_lost", "Events that clients say they lost by themselves.", labels=["reason"]
+        )
+        for reason, count in sorted(counters.client_lost.items()):
+            lost.add_metric([reason], count)
+        yield lost
+        yield CounterMetricFamily(
+            "leeward_client_fields_ignored",
+            "Batches whose client field could not be read; their events were taken.",
+            value=counters.client_fields_ignored,
+        )
         yield CounterMetricFamily("leeward_blocks_stored", "Blocks loaded into the store.", value=counters.blocks)
         requests = CounterMetricFamily("leeward_http_requests", "HTTP requests answered.", labels=["status"])
         for status, count in sorted(counters.requests.items()):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from leeward.server.pipeline import Pipeline
     from leeward.server.reads import Run
     from leeward.server.writer import Writer
+    from leeward.store.clients import ClientAccounts
     from leeward.store.open import OpenStore
 
 __all__ = ["LiveOverview"]
@@ -72,6 +73,11 @@ class LiveOverview:
         query = EventQuery(project=project, start_ms=now_ms - self._retention_ms, end_ms=now_ms + AHEAD_MS, limit=limit)
         rows = await self._run(self._store.events.query, query)
         return [event_out(row, self._retention_ms) for row in rows]
+
+    async def clients(self, project: int, limit: int) -> ClientAccounts:
+        """Clients that number their events, those with losses or gaps first."""
+        found: ClientAccounts = await self._run(self._store.events.clients, project, limit)
+        return found
 
     def state(self) -> OverviewState:
         """How log, writer and store are at this moment."""

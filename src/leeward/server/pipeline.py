@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from leeward.journal.commit import GroupCommit
     from leeward.server.counters import Counters
     from leeward.server.intake import Prepared
+    from leeward.wire.client import ClientReport
 
 __all__ = ["DATA", "AdmissionLimits", "Outcome", "Pipeline"]
 
@@ -73,6 +74,7 @@ class _Admission(msgspec.Struct):
     again: list[tuple[str, str]] = []  # (kind, id) of rows that repeat what is not on stable storage yet
     repeated: int = 0  # events that the door knew
     batch: BatchHead | None = None
+    client: ClientReport | None = None
     records: int = 0
     size: int = 0  # payload bytes of the records
     counted: bool = True  # as accepted: not when it was before
@@ -149,9 +151,16 @@ class Pipeline:
         return outcome
 
     async def take_batch(
-        self, prepared: Prepared, *, project: int, received_at: int, batch_id: str, digest: bytes
+        self,
+        prepared: Prepared,
+        *,
+        project: int,
+        received_at: int,
+        batch_id: str,
+        digest: bytes,
+        client: ClientReport | None = None,
     ) -> BatchHead:
-        """Take a batch under its id. `known_batch` must have been asked before.
+        """Take a batch under its id, with what its sender said of itself. `known_batch` must have been asked before.
 
         Raises:
             Unavailable: the log could not take it; nothing is kept.
@@ -167,6 +176,7 @@ class Pipeline:
             refusals=outcome.refusals,
         )
         admission.batch = batch
+        admission.client = client
         self._door.remember_batch(project, batch)
         await self._append(admission)
         self._count(outcome)
@@ -232,6 +242,10 @@ class Pipeline:
         for _, code, _ in refusals:
             self._counters.refused[code] += 1
 
+    def count_client_field_ignored(self) -> None:
+        """Count a batch whose sender's account of itself could not be read."""
+        self._counters.client_fields_ignored += 1
+
     def settle(self, group: Sequence[tuple[Any, int | None, LeewardError | None]]) -> None:
         """The log's word on a group of submissions. Called from the log's thread.
 
@@ -262,6 +276,8 @@ class Pipeline:
                 self._door.confirm(admission.project, admission.again, admission.received_at)
                 if admission.counted:
                     self._counters.accepted += len(admission.entered)
+                if admission.client is not None:
+                    self._counters.count_client_lost(admission.client.lost)
             if not admission.done.done():  # done already: the client has gone away
                 if error is None:
                     admission.done.set_result(None)
@@ -353,7 +369,7 @@ def _records(admission: _Admission) -> list[Record]:
             records.append(_record(admission, slice(start, index + 1), tag, with_batch=last))
             start, size = index + 1, 0
     if not rows and admission.batch is not None:
-        records.append(_record(admission, slice(0), tag, with_batch=True))
+        records.append(_record(admission, slice(0, 0), tag, with_batch=True))
     return records
 
 
@@ -364,6 +380,8 @@ def _record(admission: _Admission, part: slice, tag: bytes, *, with_batch: bool)
         "".join(admission.letters[part]),
         admission.ids[part],
         admission.batch if with_batch else None,
+        admission.client if with_batch else None,
+        part.start if with_batch else 0,
     )
     return Record(DATA, pack(head, admission.rows[part]), tag)
 

@@ -28,7 +28,17 @@ if TYPE_CHECKING:
     from leeward.server.reads import Run
     from leeward.store.events import EventStore
 
-__all__ = ["Cursors", "Query", "ReadBarrier", "event_out"]
+__all__ = [
+    "LIMIT_MAX",
+    "WAIT_MS_MAX",
+    "Cursors",
+    "Query",
+    "ReadBarrier",
+    "behind",
+    "check_names",
+    "event_out",
+    "whole_number",
+]
 
 WAIT_MS_MAX: Final = 5000
 LIMIT_MAX: Final = 1000
@@ -125,32 +135,21 @@ class Query:
         """One page of events."""
         parameters = request.query()
         query = self._read(parameters, request.project)
-        wait_s = _number(parameters, "wait_ms", WAIT_MS_MAX, 0, WAIT_MS_MAX) / 1000
+        wait_s = whole_number(parameters, "wait_ms", WAIT_MS_MAX, 0, WAIT_MS_MAX) / 1000
         if wait_s and not await self._barrier.wait_loaded(wait_s):
-            raise self._behind("Ask again, or with wait_ms=0 for what is there")
+            raise behind(self._barrier, "Ask again, or with wait_ms=0 for what is there")
         try:
             rows = await self._run(self._store.query, query)
         except StoreUnavailable:
-            raise self._behind("It does not answer just now. Ask again") from None
+            raise behind(self._barrier, "It does not answer just now. Ask again") from None
         cursor = None
         if len(rows) == query.limit:
             last = rows[-1]
             cursor = self._cursors.make(query, last["received_at"], last["wal_position"])
         return json_response(QueryAnswer(len(rows), [event_out(row, self._retention_ms) for row in rows], cursor))
 
-    def _behind(self, advice: str) -> Unavailable:
-        return Unavailable(
-            f"The store is behind: {self._barrier.lag()}. {advice}", code="store_behind", retry_after_s=2
-        )
-
     def _read(self, parameters: Mapping[str, str], project: int) -> EventQuery:
-        for name in parameters:
-            if name not in _PARAMETERS:
-                near = difflib.get_close_matches(name, _PARAMETERS, 1)
-                raise ProtocolError(
-                    f"{name[:100]}: is not a filter" + (f"; did you mean {near[0]}?" if near else ""),
-                    code="invalid_query",
-                )
+        check_names(parameters, _PARAMETERS)
         now_ms = self._clock.wall_ms()
         # What was received before the clock was set back is no less there.
         end_ms = _time(parameters, "end", max(now_ms, self._newest_ms()) + 1000)
@@ -170,7 +169,7 @@ class Query:
             end_ms=end_ms,
             filters=filters,
             order=order,
-            limit=_number(parameters, "limit", 100, 1, LIMIT_MAX),
+            limit=whole_number(parameters, "limit", 100, 1, LIMIT_MAX),
             after=None,
         )
         if "cursor" in parameters:
@@ -180,7 +179,32 @@ class Query:
         return query
 
 
-def _number(parameters: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+def behind(barrier: ReadBarrier, advice: str) -> Unavailable:
+    """The refusal of a read that the store cannot answer yet."""
+    return Unavailable(f"The store is behind: {barrier.lag()}. {advice}", code="store_behind", retry_after_s=2)
+
+
+def check_names(parameters: Mapping[str, str], known: frozenset[str]) -> None:
+    """Refuse a parameter that is none: a filter that was misspelt must not be taken for no filter.
+
+    Raises:
+        ProtocolError: 400 `invalid_query`.
+    """
+    for name in parameters:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise ProtocolError(
+                f"{name[:100]}: is not a filter" + (f"; did you mean {near[0]}?" if near else ""),
+                code="invalid_query",
+            )
+
+
+def whole_number(parameters: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    """A parameter's number, or its default.
+
+    Raises:
+        ProtocolError: 400 `invalid_query`: it is none, or out of bounds.
+    """
     text = parameters.get(name)
     if text is None:
         return default

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from leeward.model import KINDS, Event
+from leeward.wire.client import ClientReport
 
 __all__ = [
     "BATCH_ID",
@@ -58,7 +59,9 @@ class Head(msgspec.Struct, array_like=True, frozen=True):
     """What the writer and a restarted server must know of a record without reading its rows.
 
     `kinds` has one letter an event, in upper case where the id was made here and so cannot have been seen before.
-    `batch` stands in the last record of a request that carries a batch id.
+    `batch` stands in the last record of a request that carries a batch id; so does `client`, what the sender said of
+    itself, and `rows_before`, how many of the request's rows stand in the records before it. Neither is part of the
+    batch: the same events may come again with another account of them.
     """
 
     project: int
@@ -66,6 +69,8 @@ class Head(msgspec.Struct, array_like=True, frozen=True):
     kinds: str
     ids: list[str]
     batch: BatchHead | None = None
+    client: ClientReport | None = None
+    rows_before: int = 0
 
 
 _ENCODE_HEAD = msgspec.msgpack.Encoder().encode

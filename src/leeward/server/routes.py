@@ -9,6 +9,8 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from leeward.wire.client import NUMBER_MAX, PROCESS_PATTERN, REASON_PATTERN, REASONS_MAX
+
 __all__ = ["ROUTES", "Route"]
 
 Scope = Literal["public", "write", "read", "chat", "admin"]
@@ -68,11 +70,33 @@ class EventIn(msgspec.Struct):
     error: ErrorFields | None = None
 
 
+class LostIn(msgspec.Struct):
+    """How many events a client lost for a reason."""
+
+    reason: Annotated[str, msgspec.Meta(pattern=f"^{REASON_PATTERN}$")]
+    count: Annotated[int, msgspec.Meta(ge=0, le=NUMBER_MAX)]
+
+
+class ClientIn(msgspec.Struct):
+    """What a client says of itself, so that losses on the way can be told.
+
+    `process` names one run of a client, which numbers its events 1, 2, 3, … over all its batches. The events of this
+    batch lie between `first` and `last`, not necessarily without gaps. `lost` is what the client lost by itself since it
+    last said so. It counts once for a batch id. A field that is not so is ignored; it never refuses a batch.
+    """
+
+    process: Annotated[str, msgspec.Meta(pattern=f"^{PROCESS_PATTERN}$")]
+    first: Annotated[int, msgspec.Meta(ge=1, le=NUMBER_MAX)]
+    last: Annotated[int, msgspec.Meta(ge=1, le=NUMBER_MAX)]
+    lost: Annotated[list[LostIn], msgspec.Meta(max_length=REASONS_MAX)] = []
+
+
 class BatchIn(msgspec.Struct):
     """Events under an id that makes a repeat of the batch known."""
 
     events: Annotated[list[EventIn], msgspec.Meta(min_length=1, max_length=1000)]
     batch_id: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._:-]{1,128}$")] = ""
+    client: ClientIn | None = None
 
 
 class IngestResult(msgspec.Struct, omit_defaults=True):
@@ -137,6 +161,35 @@ class QueryAnswer(msgspec.Struct):
     count: int
     events: list[dict[str, Any]]
     next_cursor: str | None
+
+
+class ClientInfo(msgspec.Struct):
+    """One run of a client.
+
+    `highest` is the highest number of its events, `received` how many of them arrived, `lost` what it says that it lost,
+    by reason. `missing` are the others up to the highest: on their way, or lost without its knowing.
+    """
+
+    process: str
+    first_seen: int
+    last_seen: int
+    highest: int
+    received: int
+    lost: dict[str, int]
+    missing: int
+
+
+class ClientList(msgspec.Struct):
+    """Clients that number their events and were seen lately: those with losses or missing events first.
+
+    `count` are listed. `total`, `lost` and `missing` are of all, listed or not.
+    """
+
+    count: int
+    clients: list[ClientInfo]
+    total: int
+    lost: int
+    missing: int
 
 
 class KeyCreate(msgspec.Struct, forbid_unknown_fields=True):
@@ -266,6 +319,11 @@ QUERY_PARAMETERS: Final = (
     ("batch_id", "Only of this batch."),
 )
 
+CLIENTS_PARAMETERS: Final = (
+    ("limit", "How many clients, 1 to 1000. Default: 100."),
+    ("wait_ms", "How long to wait until everything acknowledged is counted, 0 to 5000. Default: 5000."),
+)
+
 _BODY_STATUSES: Final = (400, 408, 413, 415)
 _INGEST_STATUSES: Final = (*_BODY_STATUSES, 401, 403, 429, 503)
 
@@ -309,6 +367,16 @@ ROUTES: Final[tuple[Route, ...]] = (
         gives=QueryAnswer,
         statuses=(400, 401, 403, 429, 503),
         parameters=QUERY_PARAMETERS,
+    ),
+    Route(
+        method="GET",
+        path="/api/telemetry/clients",
+        scope="read",
+        handler="clients",
+        summary="Ask whether clients lost events, or events of theirs are missing. Only of clients that number their events.",
+        gives=ClientList,
+        statuses=(400, 401, 403, 429, 503),
+        parameters=CLIENTS_PARAMETERS,
     ),
     Route(
         method="GET",

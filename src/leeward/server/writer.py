@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from leeward.errors import ConfigError, LeewardError, Refused, Unavailable
-from leeward.server.blocks import Chunk, Range, Seals, batch_row, dead_record, seal_record, split_record
+from leeward.server.blocks import (
+    Chunk,
+    Range,
+    Seals,
+    batch_rows,
+    dead_record,
+    may_be_counted,
+    new_rows,
+    seal_record,
+    split_record,
+)
 from leeward.server.id_filter import IdFilter
 from leeward.server.pipeline import DATA
 from leeward.server.record import KIND_OF_CODE, unpack
@@ -33,7 +43,7 @@ if TYPE_CHECKING:
     from leeward.journal.log import Entry, Log
     from leeward.server.counters import Counters
     from leeward.server.dead_letters import DeadLetters
-    from leeward.store.events import EventStore
+    from leeward.store.events import BatchPlaces, EventKey, EventStore
 
 __all__ = ["BlockLimits", "Writer", "WriterStatistics"]
 
@@ -379,31 +389,27 @@ class Writer:
 
     def _build(self, block: Range, chunks: list[Chunk]) -> Block | None:
         """The block without the events that the store has already. None: told to stop while the store was away."""
-        suspects = {_key(chunk, index) for chunk in chunks for index in self._suspects(chunk)}
-        repeated: set[_Key] = set()
+        suspects = {chunk.key(index) for chunk in chunks for index in self._suspects(chunk)}
+        repeated: set[EventKey] = set()
         if suspects:
             place = (self._log.instance, block.first, block.last)
-            found: list[set[_Key]] = []
+            found: list[set[EventKey]] = []
             # Whatever the store still knows counts: a clock that jumped ahead must not make old ids new.
             if self._insist(lambda: found.append(self._store.known_ids(list(suspects), 0, except_for=place))):
                 return None
             repeated = found[0]
         ids_to_look_at = {key[2] for key in suspects}
         lines: list[bytes] = []
-        batches: list[bytes] = []
-        in_block: set[_Key] = set()
+        completing: list[tuple[Chunk, int]] = []
+        in_block: set[EventKey] = set()
         for chunk in chunks:
-            rows: Sequence[int] = range(len(chunk.rows))
-            if not ids_to_look_at.isdisjoint(chunk.head.ids):
-                ids = chunk.head.ids[chunk.offset :]
-                rows = [
-                    index
-                    for index in rows
-                    if ids[index] not in ids_to_look_at or not _repeats(_key(chunk, index), repeated, in_block)
-                ]
+            rows = new_rows(chunk, ids_to_look_at, repeated, in_block)
             lines += chunk.lines(self._log.instance, rows)
             if chunk.batch is not None:
-                batches.append(batch_row(chunk, chunk.batch, self._log.instance))
+                completing.append((chunk, len(chunk.rows) - len(rows)))
+        batches = self._batch_rows(block, completing)
+        if batches is None:
+            return None
         return Block(
             instance=self._log.instance,
             first=block.first,
@@ -412,6 +418,15 @@ class Writer:
             lines=lines,
             batches=batches,
         )
+
+    def _batch_rows(self, block: Range, completing: Sequence[tuple[Chunk, int]]) -> list[bytes] | None:
+        """The rows of the batches that these chunks complete. None: told to stop while the store was away."""
+        half = self._seals.is_half(block)
+        doubtful = [chunk.batch_key for chunk, repeats in completing if may_be_counted(chunk, repeats, half=half)]
+        found: list[BatchPlaces] = [{}]
+        if doubtful and self._insist(lambda: found.append({})):
+            return None
+        return batch_rows(completing, self._log.instance, found[-1], half=half)
 
     def _suspects(self, chunk: Chunk) -> list[int]:
         """Enter the chunk's ids into the filter; return the indices of those that the store must be asked about."""
@@ -563,17 +578,3 @@ class Writer:
         if dropped:  # which proves that the store believes the clock
             self._filter.forget_before(now_ms - self._limits.id_window_ms - _FILTER_FORGET_MS)
             self._report("expired_days_dropped", {"partitions": dropped})
-
-
-_Key = tuple[int, str, str]
-
-
-def _key(chunk: Chunk, index: int) -> _Key:
-    return chunk.head.project, chunk.kind(index), chunk.id(index)
-
-
-def _repeats(key: _Key, in_store: set[_Key], in_block: set[_Key]) -> bool:
-    if key in in_store or key in in_block:
-        return True
-    in_block.add(key)
-    return False

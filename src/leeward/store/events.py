@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 
 from leeward.model import Event
+from leeward.store import clients
 from leeward.store.clickhouse import ClickHouse
-from leeward.store.retention import DAY_MS, Day, expired
+from leeward.store.clients import ClientAccounts
+from leeward.store.retention import DAY_MS, Day, believed_now_ms, expired
 
 if TYPE_CHECKING:
     from leeward.clock import Clock
@@ -25,6 +27,7 @@ __all__ = [
     "FILTERS",
     "ID_DAYS_MIN",
     "QUERY_ROWS_MAX",
+    "BatchPlaces",
     "Block",
     "ClickHouseEventStore",
     "EventKey",
@@ -36,6 +39,9 @@ __all__ = [
 
 EventKey = tuple[int, str, str]
 """Project, kind, id: what makes an event the same event."""
+
+BatchPlaces = dict[tuple[int, str], set[tuple[str, int]]]
+"""Project and batch id → instance and position of each row that the batch has."""
 
 QUERY_ROWS_MAX: Final = 1000
 ID_DAYS_MIN: Final = 7
@@ -132,6 +138,14 @@ class EventStore(Protocol):
         """The batch's row: received_at, answer (JSON text), wal_instance, wal_position, updated_at."""
         ...
 
+    def batch_places(self, keys: Sequence[tuple[int, str]]) -> BatchPlaces:
+        """Where in a log these batches (project, batch id) stand, of those that are stored."""
+        ...
+
+    def clients(self, project: int, limit: int) -> ClientAccounts:
+        """The clients of which a batch has not expired: first those with losses or gaps, then the latest seen."""
+        ...
+
     def minutes(self, project: int, start_ms: int, end_ms: int) -> list[tuple[int, int, int]]:
         """For each minute that has events: its start, how many there are, how many of them are errors."""
         ...
@@ -152,6 +166,7 @@ _ORDERS: Final = {"desc": ("DESC", "<"), "asc": ("ASC", ">")}
 _TEXTS: Final = msgspec.json.Decoder(tuple[str])
 _ID_ROW: Final = msgspec.json.Decoder(tuple[int, str])
 _MINUTE: Final = msgspec.json.Decoder(tuple[int, int, int])
+_PLACE: Final = msgspec.json.Decoder(tuple[str, str, int])
 
 
 class ClickHouseEventStore:
@@ -292,6 +307,24 @@ class ClickHouseEventStore:
         )
         return rows[0] if rows else None
 
+    def batch_places(self, keys: Sequence[tuple[int, str]]) -> BatchPlaces:
+        """Point look-ups by primary key."""
+        places: BatchPlaces = {}
+        for project, group in groupby(sorted(set(keys)), key=lambda key: key[0]):
+            for batch_ids in _lookups(key[1] for key in group):
+                rows = self._client.select_bytes(
+                    "SELECT batch_id, wal_instance, wal_position FROM batches"
+                    " WHERE project = {project:UInt32} AND batch_id IN {ids:Array(String)}",
+                    {"project": project, "ids": batch_ids},
+                )
+                for batch_id, instance, position in _PLACE.decode_lines(rows):
+                    places.setdefault((project, batch_id), set()).add((instance, position))
+        return places
+
+    def clients(self, project: int, limit: int) -> ClientAccounts:
+        """From the table of sums: the batches themselves are not read."""
+        return clients.read(self._client, project, self._alive_from_ms(), limit)
+
     def minutes(self, project: int, start_ms: int, end_ms: int) -> list[tuple[int, int, int]]:
         """Counted in the store, from the two narrow columns that say what an error is."""
         rows = self._client.select_bytes(
@@ -318,6 +351,9 @@ class ClickHouseEventStore:
             for name in expired(msgspec.convert(days, list[Day]), now_ms, keep_days):
                 self._client.command(f"ALTER TABLE {table} DROP PARTITION ID {{name:String}}", {"name": name})
                 dropped.append(f"{table}/{name}")
+            believed_ms = believed_now_ms(msgspec.convert(days, list[Day]), now_ms) if table == "batches" else None
+            if believed_ms is not None:
+                clients.forget(self._client, believed_ms)
         return dropped
 
     def statistics(self) -> Statistics:

@@ -12,8 +12,9 @@ import msgspec
 
 from leeward.model import Event
 from leeward.store.clickhouse import StoreRefused
-from leeward.store.events import COLUMNS, Block, EventKey, EventQuery, Statistics, id_days
-from leeward.store.retention import DAY_MS, Day, expired
+from leeward.store.clients import CLIENT_DAYS, REASONS_MAX, ClientAccount, ClientAccounts, by_reason
+from leeward.store.events import COLUMNS, BatchPlaces, Block, EventKey, EventQuery, Statistics, id_days
+from leeward.store.retention import DAY_MS, Day, believed_now_ms, expired
 
 if TYPE_CHECKING:
     from leeward.clock import Clock
@@ -35,6 +36,20 @@ class _Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     wal_instance: str
     wal_position: int
     updated_at: int = 0
+    client_process: str = ""
+    client_highest: int = 0
+    client_received: int = 0
+    client_lost: dict[str, int] = {}
+
+
+class _Client(msgspec.Struct):
+    """The sums of one process."""
+
+    first_seen: int
+    last_seen: int
+    highest: int = 0
+    received: int = 0
+    lost: Counter[str] = msgspec.field(default_factory=Counter)
 
 
 class _Id(msgspec.Struct, frozen=True):
@@ -55,16 +70,19 @@ class MemoryEventStore:
         self._events: list[_Row] = []
         self._ids: list[_Id] = []
         self._batches: list[_Batch] = []
+        self._clients: dict[tuple[int, str], _Client] = {}
 
     def load(self, block: Block) -> None:
         """Store the block, whole or not at all, once however often."""
         with self._lock:
             if block.batches and ("batches", block.token) not in self._tokens:
                 now_ms = self._clock.wall_ms()
+                batches = _decode(block.batches, _Batch)
                 self._batches += [
-                    msgspec.structs.replace(batch, updated_at=batch.updated_at or now_ms)
-                    for batch in _decode(block.batches, _Batch)
+                    msgspec.structs.replace(batch, updated_at=batch.updated_at or now_ms) for batch in batches
                 ]
+                for batch in batches:
+                    self._sum_up(batch)
                 self._tokens.add(("batches", block.token))
             if block.lines and ("events", block.token) not in self._tokens:
                 rows = _decode(block.lines, _Row)
@@ -74,6 +92,17 @@ class MemoryEventStore:
                     for row in rows
                 ]
                 self._tokens.add(("events", block.token))
+
+    def _sum_up(self, batch: _Batch) -> None:
+        if not batch.client_process:
+            return
+        at_ms = batch.received_at
+        client = self._clients.setdefault((batch.project, batch.client_process), _Client(at_ms, at_ms))
+        client.first_seen = min(client.first_seen, at_ms)
+        client.last_seen = max(client.last_seen, at_ms)
+        client.highest = max(client.highest, batch.client_highest)
+        client.received += batch.client_received
+        client.lost.update(batch.client_lost)
 
     def loaded(self, instance: str, ranges: Sequence[tuple[int, int]], received_from_ms: int) -> list[bool]:
         """Which of these blocks are stored."""
@@ -148,7 +177,34 @@ class MemoryEventStore:
         if not rows:
             return None
         row = msgspec.structs.asdict(max(rows, key=lambda row: (row.updated_at, row.wal_position)))
-        return {name: value for name, value in row.items() if name not in {"project", "batch_id"}}
+        return {name: row[name] for name in ("received_at", "answer", "wal_instance", "wal_position", "updated_at")}
+
+    def batch_places(self, keys: Sequence[tuple[int, str]]) -> BatchPlaces:
+        """Where these batches stand."""
+        wanted = set(keys)
+        places: BatchPlaces = {}
+        with self._lock:
+            for row in self._batches:
+                if (row.project, row.batch_id) in wanted:
+                    places.setdefault((row.project, row.batch_id), set()).add((row.wal_instance, row.wal_position))
+        return places
+
+    def clients(self, project: int, limit: int) -> ClientAccounts:
+        """The accounts of clients."""
+        alive_from_ms = self._alive_from_ms()
+        with self._lock:
+            accounts = [
+                _account(process, client)
+                for (of_project, process), client in self._clients.items()
+                if of_project == project and client.last_seen >= alive_from_ms
+            ]
+        accounts.sort(key=lambda one: (not (one.lost or one.missing), -one.last_seen, one.process))
+        return ClientAccounts(
+            accounts[:limit],
+            len(accounts),
+            sum(sum(one.lost.values()) for one in accounts),
+            sum(one.missing for one in accounts),
+        )
 
     def minutes(self, project: int, start_ms: int, end_ms: int) -> list[tuple[int, int, int]]:
         """Counts by minute."""
@@ -172,10 +228,15 @@ class MemoryEventStore:
         )
         dropped = []
         with self._lock:
+            days_of_batches = _days([row.received_at for row in self._batches])
             for table, rows, keep_days in tables:
                 gone = expired(_days([row.received_at for row in rows]), now_ms, keep_days)
                 rows[:] = [row for row in rows if _day(row.received_at) not in gone]
                 dropped += [f"{table}/{name}" for name in gone]
+            believed_ms = believed_now_ms(days_of_batches, now_ms)
+            if believed_ms is not None:
+                before_ms = believed_ms - CLIENT_DAYS * DAY_MS
+                self._clients = {key: one for key, one in self._clients.items() if one.last_seen >= before_ms}
         return dropped
 
     def statistics(self) -> Statistics:
@@ -192,6 +253,14 @@ def _decode(lines: list[bytes], kind: type[Any]) -> list[Any]:
         return [msgspec.json.decode(line, type=kind) for line in lines]
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StoreRefused(f"Cannot parse a row: {error}", clickhouse_code=27) from None
+
+
+def _account(process: str, client: _Client) -> ClientAccount:
+    most = sorted(client.lost.items(), key=lambda reason: (reason[1], reason[0]), reverse=True)[:REASONS_MAX]
+    gone = client.lost.total()
+    missing = max(0, client.highest - client.received - gone)
+    lost = by_reason(most, gone)
+    return ClientAccount(process, client.first_seen, client.last_seen, client.highest, client.received, lost, missing)
 
 
 def _place(row: _Row) -> tuple[int, int]:

@@ -24,8 +24,12 @@ __all__ = ["Migration", "migrate", "shipped", "verify"]
 _NAME: Final = re.compile(r"(\d{4})_(\w+)\.sql\Z")
 _RECORDS: Final = """CREATE TABLE IF NOT EXISTS migrations (number UInt32, name String, finished_at DateTime DEFAULT now())
 ENGINE = MergeTree ORDER BY number SETTINGS fsync_after_insert = 1, fsync_part_directory = 1"""
-_TABLES: Final = ("events", "event_ids", "batches")
-_EVENT_COLUMNS: Final = (*Event.__struct_fields__, "wal_instance", "wal_segment", "wal_position")
+_TABLES: Final = ("events", "event_ids", "batches", "clients")
+_VIEWS: Final = ("event_ids_of_events", "clients_of_batches")
+_COLUMNS: Final = {
+    "events": {*Event.__struct_fields__, "wal_instance", "wal_segment", "wal_position"},
+    "batches": {"client_process", "client_highest", "client_received", "client_lost"},
+}
 _TABLE_SETTINGS: Final = (
     "non_replicated_deduplication_window = 10000",
     "fsync_after_insert = 1",
@@ -84,8 +88,9 @@ def verify(client: ClickHouse) -> None:
         for setting in _TABLE_SETTINGS:
             if setting not in tables.get(table, ""):
                 raise _does_not_hold(f"table {table}: {setting}")
-    if "event_ids_of_events" not in tables:
-        raise _does_not_hold("view event_ids_of_events")
+    for view in _VIEWS:
+        if view not in tables:
+            raise _does_not_hold(f"view {view}")
     _verify_columns(client)
     _verify_session(client, INSERT_SETTINGS)
     _verify_session(client, READ_SETTINGS)
@@ -95,11 +100,12 @@ def verify(client: ClickHouse) -> None:
 
 
 def _verify_columns(client: ClickHouse) -> None:
-    """Without a column every event that fills it would be refused, one by one."""
-    columns = client.select("SELECT name FROM system.columns WHERE database = currentDatabase() AND table = 'events'")
-    missing = set(_EVENT_COLUMNS) - {column["name"] for column in columns}
-    if missing:
-        raise _does_not_hold(f"table events: column {', '.join(sorted(missing))}", fix=_FIX_COLUMNS)
+    """Without a column every row that fills it would be refused, one by one."""
+    columns = client.select("SELECT table, name FROM system.columns WHERE database = currentDatabase()")
+    for table, needed in _COLUMNS.items():
+        missing = needed - {column["name"] for column in columns if column["table"] == table}
+        if missing:
+            raise _does_not_hold(f"table {table}: column {', '.join(sorted(missing))}", fix=_FIX_COLUMNS)
 
 
 def _verify_session(client: ClickHouse, settings: Mapping[str, str]) -> None:

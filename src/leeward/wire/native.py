@@ -105,10 +105,11 @@ class Promoted(msgspec.Struct, gc=False):
 
 
 class BatchIn(msgspec.Struct):
-    """The envelope of `POST /api/telemetry/batch`; the events stay bytes for `decode_events`."""
+    """The envelope of `POST /api/telemetry/batch`; events and client stay bytes for `decode_events`, `decode_client`."""
 
     events: msgspec.Raw = _ABSENT
     batch_id: str | None = None
+    client: msgspec.Raw = _ABSENT
 
 
 _DECODE_EVENTS = msgspec.json.Decoder(list[NativeEvent]).decode

@@ -1,51 +1,32 @@
 """Values → the native wire's bytes, for the client: standard library only, nothing imported until it is used.
 
-Promises  the result is one compact line of valid UTF-8 JSON, whatever text went in: a lone surrogate comes out as
-          U+FFFD, a pair of surrogates as the character that it means. Absent fields are left out.
+Promises  the result is one compact line of valid UTF-8 JSON, whatever text went in (see `json_text`). Absent fields are
+          left out. Nothing that the caller gave is lost: what has no field of its own stands in `data`.
 Expects   values that `scrub/values` has bounded; others raise TypeError, ValueError or RecursionError.
 """
 
 from __future__ import annotations
 
+from leeward.wire.json_text import json_bytes, load
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from typing import Any
+    from collections.abc import Sequence
+    from typing import Any, Final
 
-__all__ = ["batch", "batch_id", "event", "load", "uuid7"]
+__all__ = ["EVENT", "batch", "batch_id", "encode", "load", "uuid7"]
 
-_encode: Callable[[Any, int], Iterable[str]] | None = None
-
-
-def load() -> Callable[[Any, int], Iterable[str]]:
-    """Import and build the JSON encoder; called by `init`, so that the first capture does not pay for it."""
-    global _encode  # noqa: PLW0603 - one encoder per process, built once; building it twice is harmless
-    if _encode is None:
-        from json import encoder  # noqa: PLC0415 - brings re: not at import
-
-        plain = encoder.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":"))
-        try:
-            # JSONEncoder.encode() builds this callable anew for every call; kept, it saves a fifth of the time.
-            _encode = encoder.c_make_encoder(  # type: ignore[attr-defined]
-                None, plain.default, encoder.encode_basestring, None, ":", ",", False, False, False
-            )
-        except TypeError:
-            # Another interpreter: no accelerator, or one with other arguments.
-            _encode = _by_public_encoder(plain.encode)
-    return _encode
+EVENT: Final = 1  # the type of this wire's records in the spool
+ERROR_FIELDS: Final = ("type", "message", "stack", "category", "provider", "status", "fingerprint")
 
 
-def _by_public_encoder(encode: Callable[[Any], str]) -> Callable[[Any, int], Iterable[str]]:
-    return lambda value, _level: (encode(value),)
-
-
-def event(
+def encode(
+    kind: str,
     name: str,
     properties: dict[str, Any],
     *,
     id: str,
-    timestamp_ms: int,
-    kind: str = "",
+    timestamp_ms: int | str,
     level: str = "",
     distinct_id: str = "",
     session_id: str = "",
@@ -53,11 +34,19 @@ def event(
     correlation_id: str = "",
     trace_id: str = "",
     span_id: str = "",
+    parent_span_id: str = "",
+    duration_ms: float | None = None,
+    value: float | None = None,
+    unit: str = "",
+    status: str = "",
     error: dict[str, Any] | None = None,
-) -> bytes:
-    """One event as a JSON object. `error` has the wire's fields type, message, stack, category, fingerprint."""
+) -> tuple[int, bytes]:
+    """One item of any kind as a JSON object, and its record type.
+
+    `error` has the wire's fields; its `exceptions` and `handled` go into `data`, unless the caller has such keys.
+    """
     fields: dict[str, Any] = {"event_type": name, "id": id, "timestamp": timestamp_ms}
-    if kind:
+    if kind != ("exception" if error else "event"):  # else the server knows it without being told
         fields["kind"] = kind
     if level:
         fields["level"] = level
@@ -73,15 +62,22 @@ def event(
         fields["trace_id"] = trace_id
     if span_id:
         fields["span_id"] = span_id
+    if parent_span_id:
+        fields["parent_span_id"] = parent_span_id
+    if duration_ms is not None:
+        fields["duration_ms"] = duration_ms
+    if value is not None:
+        fields["value"] = value
+    if unit:
+        fields["unit"] = unit
+    if status:
+        fields["status"] = status
     if error:
-        fields["error"] = error
+        fields["error"] = {key: error[key] for key in ERROR_FIELDS if key in error}
+        properties = {**{key: error[key] for key in error if key not in ERROR_FIELDS}, **properties}
     if properties:
         fields["data"] = properties
-    text = "".join((_encode or load())(fields, 0))
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+    return EVENT, json_bytes(fields)
 
 
 def batch(batch_id: str, events: Sequence[bytes], client: bytes | None = None) -> bytes:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
+
+if TYPE_CHECKING:
+    from leeward.store.clients import ClientAccounts
 
 __all__ = ["Overview", "OverviewState"]
 
@@ -36,7 +39,7 @@ class OverviewState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Overview(Protocol):
-    """What the overview reads. The two reads raise LeewardError when the store cannot answer."""
+    """What the overview reads. The reads raise LeewardError when the store cannot answer."""
 
     async def minutes(self, project: int) -> list[tuple[int, int, int]]:
         """Events of the last hour by the minute of their receipt: (its start in ms, events, of them errors)."""
@@ -44,6 +47,10 @@ class Overview(Protocol):
 
     async def last_events(self, project: int, limit: int) -> list[dict[str, Any]]:
         """The newest events as the query API gives them; `data` and `attributes` may be msgspec.Raw."""
+        ...
+
+    async def clients(self, project: int, limit: int) -> ClientAccounts:
+        """Clients that number their events: first those that lost some, or of whose some are missing."""
         ...
 
     def state(self) -> OverviewState:

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from leeward.errors import LeewardError
-from leeward.server.dashboard.view import EVENTS_SHOWN, Reading
+from leeward.server.dashboard.view import CLIENTS_SHOWN, EVENTS_SHOWN, Reading
 
 if TYPE_CHECKING:
     from leeward.server.dashboard.overview import Overview
@@ -43,6 +43,7 @@ class Reader:
         try:
             minutes = await self._overview.minutes(project)
             events = await self._overview.last_events(project, EVENTS_SHOWN)
+            clients = await self._overview.clients(project, CLIENTS_SHOWN)
         except LeewardError as error:
             return Reading(trouble=error.message)
-        return Reading(minutes, events)
+        return Reading(minutes, events, clients)

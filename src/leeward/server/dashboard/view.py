@@ -9,9 +9,11 @@ import msgspec
 
 from leeward.server.dashboard import text
 from leeward.server.dashboard.overview import OverviewState
+from leeward.store.clients import ClientAccount, ClientAccounts
 
-__all__ = ["EVENTS_SHOWN", "OverviewView", "Reading", "build"]
+__all__ = ["CLIENTS_SHOWN", "EVENTS_SHOWN", "OverviewView", "Reading", "build"]
 
+CLIENTS_SHOWN: Final = 10
 EVENTS_SHOWN: Final = 50
 MINUTES_SHOWN: Final = 60
 _MINUTE_MS: Final = 60_000
@@ -27,6 +29,7 @@ class Reading(msgspec.Struct, frozen=True):
 
     minutes: Sequence[tuple[int, int, int]] = ()
     events: Sequence[Mapping[str, Any]] = ()
+    clients: ClientAccounts = ClientAccounts()
     trouble: str = ""
 
 
@@ -89,6 +92,27 @@ class Row(msgspec.Struct, frozen=True):
     tone: Tone
 
 
+class ClientRow(msgspec.Struct, frozen=True):
+    """One run of a client: what arrived of its numbered events, and what did not."""
+
+    process: str
+    last_seen: Moment
+    received: str
+    lost: str
+    reasons: tuple[tuple[str, str], ...]
+    missing: str
+    missing_tone: Tone
+
+
+class ClientsView(msgspec.Struct, frozen=True):
+    """What all clients lost and what is missing, as numbers with a tone; some of the clients, and how many more."""
+
+    lost: Answer
+    missing: Answer
+    rows: tuple[ClientRow, ...]
+    more: str
+
+
 class Fact(msgspec.Struct, frozen=True):
     """A line about log or store."""
 
@@ -105,6 +129,7 @@ class OverviewView(msgspec.Struct, frozen=True):
     broken: Answer
     lost: Answer
     rate: Answer
+    clients: ClientsView | None
     facts: tuple[Fact, ...]
     refused: tuple[tuple[str, str], ...]
     chart: Chart
@@ -123,8 +148,9 @@ def build(reading: Reading, state: OverviewState, now_ms: int) -> OverviewView:
         on_their_way = f"{_unstored(state)} in the log, on the way into the store."
     return OverviewView(
         broken=_broken(reading, state),
-        lost=_lost(state),
+        lost=_lost(state, reading.clients),
         rate=_rate(reading, chart),
+        clients=_clients(reading.clients) if reading.clients.total else None,
         facts=_facts(state),
         refused=tuple(
             (text.visible(code), text.count(number)) for code, number in sorted(state.refused.items()) if number
@@ -159,15 +185,42 @@ def _broken(reading: Reading, state: OverviewState) -> Answer:
     return Answer("good", "Nothing is broken", notes)
 
 
-def _lost(state: OverviewState) -> Answer:
+def _lost(state: OverviewState, clients: ClientAccounts) -> Answer:
     notes = []
+    if clients.missing:
+        notes.append(f"{_events(clients.missing)} of clients missing: on the way, or lost.")
     if state.dead:
         notes.append(f"{_events(state.dead)} refused by the store: kept in the dead-letter list, to be replayed.")
     if state.lost:
         return Answer("bad", f"{_events(state.lost)} lost", tuple(notes))
+    if clients.lost:
+        return Answer("warn", f"{_events(clients.lost)} lost by clients", ("Nothing was lost here.", *notes))
     if state.unstored_bytes:
         notes.append(f"{_unstored(state)} safe in the log, not in the store yet.")
     return Answer("good", "0 events lost", tuple(notes))
+
+
+def _clients(clients: ClientAccounts) -> ClientsView:
+    shown = clients.accounts[:CLIENTS_SHOWN]
+    more = clients.total - len(shown)
+    return ClientsView(
+        lost=Answer("warn" if clients.lost else "good", text.count(clients.lost)),
+        missing=Answer("warn" if clients.missing else "good", text.count(clients.missing)),
+        rows=tuple(_client_row(account) for account in shown),
+        more=f"{text.count(more)} more, as {text.count(clients.total)} were seen lately." if more else "",
+    )
+
+
+def _client_row(account: ClientAccount) -> ClientRow:
+    return ClientRow(
+        process=text.visible(account.process),
+        last_seen=_moment(account.last_seen, "%Y-%m-%d %H:%M:%S UTC"),
+        received=text.count(account.received),
+        lost=text.count(sum(account.lost.values())),
+        reasons=tuple((text.visible(reason), text.count(count)) for reason, count in account.lost.items()),
+        missing=text.count(account.missing),
+        missing_tone="warn" if account.missing else "plain",
+    )
 
 
 def _rate(reading: Reading, chart: Chart) -> Answer:

@@ -1,0 +1,74 @@
+"""When what waits is sent: soon while much happens, seldom while little does, never while an answer streams.
+
+Pure: time is an argument. Callers on any thread say what they know by single stores and dictionary entries, which need
+no lock; only the worker asks and tells `sent`.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+__all__ = ["AGE_MAX_S", "AGE_MIN_S", "Rhythm"]
+
+AGE_MIN_S: Final = 0.2  # how long the first event of a batch waits for company, at first
+AGE_MAX_S: Final = 2.0  # and at most, while few come
+FEW: Final = 10  # a batch this small was not worth its request: the next one waits longer
+QUIET_S: Final = 30.0  # after this long without a request the next event does not wait long
+HINT_SLACK_S: Final = 0.25  # a checkpoint may come that much later than it was said to
+HINT_MAX_S: Final = 60.0
+
+
+class Rhythm:
+    """One client's rhythm in one process. `adaptive` false keeps the interval as it is."""
+
+    __slots__ = ("_age_s", "_checkpoint_s", "_sent_at_s", "adaptive", "busy", "idle", "soon")
+
+    def __init__(
+        self,
+        age_s: float = AGE_MIN_S,
+        *,
+        adaptive: bool = True,
+        busy: dict[object, None] | None = None,
+        idle: dict[object, None] | None = None,
+    ) -> None:
+        self.adaptive = adaptive
+        self.busy = {} if busy is None else busy  # who streams an answer just now
+        self.idle = {} if idle is None else idle  # who waits for a person
+        self.soon = False  # a checkpoint was reached: send what waits now
+        self._age_s = age_s
+        self._checkpoint_s = 0.0
+        self._sent_at_s = 0.0
+
+    def checkpoint(self, now_s: float, hint_s: float | None, *, waiting: int) -> None:
+        """Send what waits now; the next checkpoint comes in `hint_s` seconds, and nothing need be sent before it."""
+        self._checkpoint_s = 0.0 if hint_s is None else now_s + min(max(hint_s, 0.0), HINT_MAX_S) + HINT_SLACK_S
+        self.soon = waiting > 0
+
+    def due_s(self, now_s: float, *, waiting_since_s: float, full: bool, hurry: bool) -> float | None:
+        """When what waits is to be sent; None: not before somebody says so. `hurry`: somebody waits for it."""
+        if hurry:
+            return now_s
+        if self.busy:
+            return None
+        if self.soon or full or self.idle:
+            return now_s
+        return max(waiting_since_s + self._age_s, self._checkpoint_s)
+
+    def began(self, now_s: float) -> None:
+        """A request leaves now."""
+        if self.adaptive and now_s - self._sent_at_s > QUIET_S:
+            self._age_s = AGE_MIN_S
+        self._sent_at_s = now_s
+
+    def sent(self, events: int, *, full: bool, left: int) -> None:
+        """A request with so many events was answered; so many are left."""
+        if not left:
+            self.soon = False
+        if not self.adaptive:
+            return
+        if full:
+            self._age_s = AGE_MIN_S
+        elif events < FEW:
+            self._age_s = min(AGE_MAX_S, self._age_s * 2)
