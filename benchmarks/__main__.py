@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-TABLES = ("road", "capture", "journal_append", "store_load")
+TABLES = ("road", "clients", "journal_append", "store_load")
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.journal_append [directory]
 
-The client's spool was chosen by this: a copy into a mapped file (`SpoolWriter`) against one O_APPEND write per record,
+The client's spool was chosen by this: a copy into a mapped file (`SpoolHome`) against one O_APPEND write per record,
 each alone and beside a thread that computes without pause.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from leeward.journal import frame
 from leeward.journal.log import Log, Record
-from leeward.journal.spool import SpoolReader, SpoolWriter
+from leeward.journal.spool import SpoolHome
 
 RECORD_BYTES = 600
 RECORDS = 50_000
@@ -32,42 +32,42 @@ def percentiles_us(times_ns: list[int]) -> str:
     return " / ".join(f"{us:,.1f}" for us in chosen)
 
 
-def timed(append, payload: bytes, records: int, between=lambda: None) -> list[int]:
+def timed(append, arguments: tuple, records: int, between=lambda: None) -> list[int]:
     times = []
     for _ in range(records):
         between()
         started = time.perf_counter_ns()
-        append(payload)
+        append(*arguments)
         times.append(time.perf_counter_ns() - started)
     return times
 
 
 def mapped(directory: str, records: int) -> list[int]:
     """Append while a worker delivers and lays out segments, as in a client."""
-    writer = SpoolWriter.create(directory)
-    reader = SpoolReader.of(writer)
+    home = SpoolHome.create(directory)
+    reader = home.readers[1]
     stop = threading.Event()
 
     def deliver():
         while not stop.wait(0.005):
-            writer.prepare()
-            while taken := reader.take(bytes_max=256 << 10, count_max=1000):
-                reader.acknowledge(taken[-1][0])
+            home.prepare()
+            while taken := reader.take(bytes_max=1 << 20, count_max=500).payloads:
+                reader.acknowledge(len(taken))
 
     worker = threading.Thread(target=deliver)
     worker.start()
-    times = timed(writer.append, os.urandom(RECORD_BYTES), records)
+    times = timed(home.rest.append, (os.urandom(RECORD_BYTES), 1, 1), records)
     stop.set()
     worker.join()
-    reader.finish()
+    home.finish()
     return times
 
 
 def mapped_alone(directory: str, records: int) -> list[int]:
-    writer = SpoolWriter.create(directory)
+    home = SpoolHome.create(directory)
     # What the worker does in a client, untimed: here it must not take turns with the appender.
-    times = timed(writer.append, os.urandom(RECORD_BYTES), records, writer.prepare)
-    writer.close()
+    times = timed(home.rest.append, (os.urandom(RECORD_BYTES), 1, 1), records, home.prepare)
+    home.close()
     return times
 
 
@@ -78,7 +78,7 @@ def written(directory: str, records: int) -> list[int]:
     def append(payload):
         os.write(fd, frame.encode_small(1, payload, next(sequences), 1))
 
-    times = timed(append, os.urandom(RECORD_BYTES), records)
+    times = timed(append, (os.urandom(RECORD_BYTES),), records)
     os.close(fd)
     return times
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 
+from leeward.sender.answers import Reply
 from leeward.sender.plan import Answer
 
 
@@ -22,22 +23,26 @@ class HandClock:
 
 
 class ScriptedTransport:
-    """Answers from `script`, then acknowledges; keeps what was sent."""
+    """Answers from `script`, then acknowledges; keeps what was sent. Speaks the native wire."""
 
     def __init__(self) -> None:
         self.script: deque[Answer] = deque()
         self.sent: list[tuple[str, list[dict]]] = []
+        self.clients: list[dict] = []
+        self.timeout_s = 0.0
         self.closed = False
         self.abandoned = False
 
-    def __call__(self, on_progress):
+    def __call__(self, on_progress, timeout_s):
+        self.timeout_s = timeout_s
         return self
 
-    def send(self, body: bytes, batch_id: str) -> Answer:
+    def send(self, path: str, headers, body: bytes) -> Reply:
         batch = json.loads(body)
-        assert batch["batch_id"] == batch_id
-        self.sent.append((batch_id, batch["events"]))
-        return self.script.popleft() if self.script else Answer(200, "", acknowledged=True)
+        self.sent.append((batch["batch_id"], batch["events"]))
+        self.clients.append(batch["client"])
+        answer = self.script.popleft() if self.script else Answer(200, "", acknowledged=True)
+        return reply_of(answer, batch["batch_id"])
 
     def close(self) -> None:
         self.closed = True
@@ -52,3 +57,11 @@ class ScriptedTransport:
     @property
     def sizes(self) -> list[int]:
         return [len(events) for _, events in self.sent]
+
+
+def reply_of(answer: Answer, batch_id: str) -> Reply:
+    """The reply that means this answer to the batch."""
+    errors = [{"code": code} for code, count in answer.refused.items() for _ in range(count)]
+    acknowledgement = {"batch_id": batch_id, "status": "completed", "errors": errors}
+    body = json.dumps(acknowledgement).encode() if answer.acknowledged else b"<html>sign in</html>"
+    return Reply(answer.status, answer.cause, body=body, retry_after_s=answer.retry_after_s)

@@ -6,6 +6,7 @@ import gzip
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 from itertools import islice
@@ -19,7 +20,7 @@ sys.path.append(str(ROOT))  # benchmarks are run from the repository, not instal
 from benchmarks.clients import report  # noqa: E402 - see above
 from benchmarks.clients.events import hostile, pool, stream  # noqa: E402
 from benchmarks.clients.sinks import BLACKHOLE, OK, REFUSE, Behaviour, SinkProcess  # noqa: E402
-from benchmarks.clients.tally import Tally, items, tally, unpack  # noqa: E402
+from benchmarks.clients.tally import Tally, UnknownEncodingError, items, readable, tally  # noqa: E402
 
 NATIVE = "/api/telemetry/batch"
 
@@ -62,6 +63,20 @@ def test_marked_events_of_an_envelope_are_found_and_other_items_passed_over():
     assert list(items("/api/1/envelope/", body)) == [("run-0", "1"), ("run-1", None)]
 
 
+def test_marked_spans_and_log_records_are_found():
+    traces = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
+    logs = pytest.importorskip("opentelemetry.proto.collector.logs.v1.logs_service_pb2")
+    spans = traces.ExportTraceServiceRequest()
+    span = spans.resource_spans.add().scope_spans.add().spans.add(span_id=b"\x01" * 8)
+    span.attributes.add(key="mark").value.string_value = "run-0"
+    records = logs.ExportLogsServiceRequest()
+    record = records.resource_logs.add().scope_logs.add().log_records.add()
+    record.attributes.add(key="mark").value.string_value = "run-1"
+
+    assert list(items("/v1/traces", spans.SerializeToString())) == [("run-0", "01" * 8)]
+    assert list(items("/v1/logs", records.SerializeToString())) == [("run-1", None)]
+
+
 def test_a_repetition_under_the_same_id_is_repeated_but_not_stored_twice():
     found = [("run-0", "a"), ("run-0", "a"), ("run-1", "b"), ("next-0", "c")]
 
@@ -74,8 +89,13 @@ def test_a_repetition_under_another_id_or_none_is_stored_twice(found):
 
 
 def test_an_encoding_that_the_sink_cannot_read_is_no_silent_loss():
-    with pytest.raises(ValueError, match="'br'"):
-        unpack(b"", "br")
+    with pytest.raises(UnknownEncodingError, match="'br'"):
+        readable(NATIVE, b"", "br")
+
+
+@pytest.mark.parametrize(("body", "encoding"), [(b"POST /batch", "gzip"), (b"{}", ""), (b'{"events": [', "")])
+def test_a_request_that_nobody_can_read_has_no_events(body, encoding):
+    assert readable(NATIVE, body, encoding) == []
 
 
 def _post(sink, body: bytes, timeout_s: float = 5) -> tuple[int, bytes]:
@@ -107,6 +127,11 @@ def test_a_sink_acknowledges_refuses_stays_silent_or_is_out_as_ordered_and_count
         received = sink.received("run")
         assert (received.events, received.events_all) == (Tally(1, 0, 0), 1)
         assert received.wire_bytes > len(gzip.compress(body))
+
+        with socket.create_connection(("127.0.0.1", int(sink.url.rpartition(":")[2])), timeout=5) as connection:
+            connection.sendall(b"\x91half a request\r\n\r\n")
+            assert connection.recv(100) == b""
+        assert _post(sink, body)[0] == 200
 
 
 def test_a_goal_is_held_against_the_best_peer_and_the_worst_repetition():

@@ -14,6 +14,7 @@ are not installed are left out: `make bench-clients` has an environment with all
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections import defaultdict
@@ -41,7 +42,7 @@ def main() -> None:
         for name, measure in MEASURES.items()
         if name.startswith(options.rows) and (options.full or not measure.full)
     }
-    began_s = time.monotonic()
+    began_s, load = time.monotonic(), os.getloadavg()[0]
     table: dict[str, dict[str, list[float]]] = {client: defaultdict(list) for client in options.only}
     with SinkProcess() as sinks:
         for name, measure in measures.items():
@@ -50,7 +51,7 @@ def main() -> None:
                 for client, figures in _round(sinks, measure, options.only, size, at_once):
                     for key, value in figures.items():
                         table[client][key].append(value)
-    text = "\n".join(_page(table, size, repeats))
+    text = "\n".join(_page(table, size, repeats, load))
     print(text)
     print(f"{time.monotonic() - began_s:5.0f} s in all", file=sys.stderr)
     if options.markdown:
@@ -81,8 +82,8 @@ def _taken(sinks: SinkProcess, measure: Measure, client: str, size: Size) -> Fig
         return {}
 
 
-def _page(table: report.Table, size: Size, repeats: int) -> Iterator[str]:
-    for line in report.surroundings(table, repeats):
+def _page(table: report.Table, size: Size, repeats: int, load: float) -> Iterator[str]:
+    for line in report.surroundings(table, repeats, load):
         yield f"{line}  "
     yield ""
     yield from report.lines(table, size._asdict())

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from itertools import count
+from itertools import accumulate, count
 
 Event = tuple[str, dict[str, object], str]  # name, properties, the person's id
 
@@ -48,7 +48,7 @@ def pool(size: int = POOL_SIZE, seed: int = 1) -> list[Event]:
     """The same events in every process."""
     chance = random.Random(seed)
     words = _words(chance)
-    weights = [1 / rank for rank in range(1, len(words) + 1)]  # few words are common, many are rare
+    weights = list(accumulate(1 / rank for rank in range(1, len(words) + 1)))  # few words are common, many are rare
     return [_event(chance, words, weights) for _ in range(size)]
 
 
@@ -63,7 +63,7 @@ def _event(chance: random.Random, words: list[str], weights: list[float]) -> Eve
         "input_tokens": int(chance.paretovariate(0.8) * 40),
         "output_tokens": chance.randrange(800),
         "status": chance.choice((200, 200, 200, 200, 429, 503)),
-        "note": " ".join(chance.choices(words, weights, k=chance.randint(16, 44))),
+        "note": " ".join(chance.choices(words, cum_weights=weights, k=chance.randint(16, 44))),
     }
     return chance.choice(NAMES), properties, f"user-{chance.randrange(10_000)}"
 

@@ -22,11 +22,12 @@ Figures = dict[str, float]
 class Size(NamedTuple):
     """How much is done. What takes a peer longer than `limit_s` is cut there, and its figures say of how many."""
 
-    imports: int = 5
+    imports: int = 3
     captures: int = 20_000
+    captures_limit_s: float = 3
     paced: int = 2_000
     delivered: int = 30_000
-    delivered_limit_s: float = 6
+    delivered_limit_s: float = 4
     burst: int = 100_000
     memory: int = 1_000_000
     limit_s: float = 15
@@ -78,7 +79,7 @@ def importing(_: SinkProcess, client: str, size: Size) -> Figures:
 
 def tight(sinks: SinkProcess, client: str, size: Size) -> Figures:
     with Place(client) as place, sinks.open() as sink:
-        said = place.run("tight", sink, count=size.captures).said
+        said = place.run("tight", sink, count=size.captures, limit_s=size.captures_limit_s).said
     return {f"tight_{name}": value for name, value in said.items()}
 
 

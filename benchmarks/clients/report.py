@@ -210,10 +210,11 @@ def _verdict(goal: Goal, ours: float, base: float | None) -> str:
     return "reached" if (ours >= bound if goal.sign == "≥" else ours <= bound) else "**missed**"
 
 
-def surroundings(clients: Iterable[str], repeats: int) -> Iterator[str]:
+def surroundings(clients: Iterable[str], repeats: int, load: float) -> Iterator[str]:
     """What was compared, and where."""
     yield "; ".join(dict.fromkeys(filter(None, (version(client) for client in clients))))
     yield f"{os.cpu_count()} cores, {_processor()}, {platform.system()}, Python {platform.python_version()}; the sink shares them"
+    yield f"load of the machine {load:.1f} when the run began"
     yield f"{datetime.now(UTC):%Y-%m-%d}; medians of {repeats}, counts and promises about loss: the worst"
 
 

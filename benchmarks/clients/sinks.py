@@ -18,10 +18,11 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Self
 
-from benchmarks.clients.tally import Item, Tally, items, tally, unpack
+from benchmarks.clients.tally import Item, Tally, readable, tally, unpack
 
 BATCH_ID = re.compile(rb'"batch_id"\s*:\s*"([^"]+)"')
 BATCH_HEAD_BYTES = 4096
+REQUEST = re.compile(rb"[A-Z]+ (/[!->@-~]*)\S* HTTP/1\.1\r\n")
 
 
 class Behaviour(NamedTuple):
@@ -91,7 +92,7 @@ class _Port:
 
     def received(self, run: str) -> Received:
         for path, encoding, body in self.bodies:
-            self.found.extend(items(path, unpack(body, encoding)))
+            self.found.extend(readable(path, body, encoding))
         self.bodies.clear()
         return Received(tally(self.found, run), len(self.found), self.wire_bytes, self.last_at_s)
 
@@ -127,10 +128,14 @@ class _Exchange(asyncio.Protocol):
             if end < 4:
                 return
             head = bytes(self._buffer[:end])
+            request = REQUEST.match(head)
+            if request is None:  # two processes that share a connection wrote into each other's requests
+                self._transport.abort()
+                return
             self._need = end + int(_header(head, b"content-length") or 0)
             if len(self._buffer) < self._need:
                 return
-            path = head.split(b" ", 2)[1].decode().partition("?")[0]
+            path = request.group(1).decode()
             body = bytes(self._buffer[end : self._need])
             answer = self._port.take(path, _header(head, b"content-encoding"), body, self._need)
             del self._buffer[: self._need]

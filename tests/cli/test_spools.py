@@ -4,7 +4,7 @@ import programs
 import recorder
 from leeward.cli import spools
 from leeward.cli.spools import left_behind
-from leeward.journal.spool import SpoolWriter
+from leeward.journal.spool import SpoolHome
 
 HOST = "http://127.0.0.1:1"
 
@@ -37,12 +37,12 @@ def test_events_for_another_host_or_key_are_counted_and_nothing_is_touched(tmp_p
 
 
 def test_the_spool_of_a_living_process_is_passed_over(tmp_path):
-    writer = SpoolWriter.create(str(tmp_path / "native-x-0"))
+    home = SpoolHome.create(str(tmp_path / "native-x-0"))
     try:
-        assert writer.append(b"{}") is not None
+        assert home.rest.append(b"{}", 1, 1)
         assert left_behind(HOST, [""], {"LEEWARD_SPOOL_DIR": str(tmp_path)}).events == 0
     finally:
-        writer.close()
+        home.close()
 
 
 def test_a_crowd_of_spools_is_not_read_to_its_end(tmp_path, monkeypatch):
@@ -58,7 +58,3 @@ def test_a_crowd_of_spools_is_not_read_to_its_end(tmp_path, monkeypatch):
 def test_without_a_spool_there_is_nothing_to_say(tmp_path):
     assert left_behind(HOST, [""], {}) is None
     assert left_behind(HOST, [""], {"HOME": str(tmp_path)}) is None
-
-
-def test_the_lock_of_who_only_looks_lets_go_of_nothing():
-    assert spools._NoLock().release() is None

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -208,3 +209,61 @@ def test_p3_the_whole_log_of_requests_may_be_sent_again_after_a_kill(tmp_path: P
         stored = Counter(event["id"] for event in server.query_all("order=asc"))
         assert set(stored.values()) == {1}
         assert len(stored) == ledger.sent
+
+
+ADOPTER_ROUNDS = 12 if HEAVY else 2
+
+
+def numbered_batch(process: str, first: int, numbers: list[int], batch_id: str, lost: int) -> bytes:
+    """A batch as a client sends it: events by number, and what it says of itself."""
+    losses = [{"reason": "no_room", "count": lost}] if lost else []
+    said = {"process": process, "first": first, "last": max(numbers), "lost": losses}
+    events = [{"event_type": "n", "id": f"{process}-{number}"} for number in numbers]
+    return json.dumps({"batch_id": batch_id, "events": events, "client": said}).encode()
+
+
+def test_w1_what_is_told_of_clients_is_exact_over_kills_repeats_and_regrouped_batches(tmp_path: Path):
+    """Each round a client sends, the server is killed, and what had no answer comes again: some of it in other batches."""
+    chance = random.Random(SEED)
+    with ServerProcess(tmp_path / "d") as server:
+        server.wait_store()
+        key = server.key("write")
+        sent: dict[str, int] = {}
+        said_lost = 0
+        for number in range(ADOPTER_ROUNDS):
+            process, numbers = f"run{number}", list(range(1, 601))
+            gone = {n for n in numbers if chance.random() < 0.02}
+            left = [n for n in numbers if n not in gone]
+            parts = [left[at : at + 50] for at in range(0, len(left), 50)]
+            chance.shuffle(parts)
+            bodies = [
+                numbered_batch(process, part[0], part, f"{process}-{at}", len(gone) if at == 0 else 0)
+                for at, part in enumerate(parts)
+            ]
+            last = chance.randrange(3, len(bodies))
+            for body in bodies[:last]:
+                assert server.ask("POST", "/api/telemetry/batch", body, key=key).status == 200
+            time.sleep(chance.random() * 0.8)  # before, in and behind a load
+            server.kill(group=number % 2 == 0)
+            server.start()
+            for body in bodies:  # the client has lost its place: everything again
+                assert server.ask("POST", "/api/telemetry/batch", body, key=key).status == 200
+            regrouped = sorted(parts[0] + parts[-1])
+            body = numbered_batch(process, regrouped[0], regrouped, f"{process}-adopted", 0)
+            assert server.ask("POST", "/api/telemetry/batch", body, key=key).json()["duplicates"] == len(regrouped)
+            sent[process] = len(left)
+            said_lost += len(gone)
+        last_gap = numbered_batch("gap", 1, [1, 2, 9], "gap", 4)
+        assert server.ask("POST", "/api/telemetry/batch", last_gap, key=key).status == 200
+
+        answer = until(lambda: clients_of(server), "the store has caught up")
+
+        told = {client["process"]: client for client in answer["clients"]}
+        assert (told.pop("gap")["missing"], answer["missing"], answer["lost"]) == (2, 2, said_lost + 4)
+        assert {process: client["received"] for process, client in told.items()} == sent
+        assert {client["missing"] for client in told.values()} == {0}
+
+
+def clients_of(server: ServerProcess) -> dict[str, Any] | None:
+    answer = server.ask("GET", "/api/telemetry/clients", key=server.key("read"))
+    return answer.json() if answer.status == 200 else None

@@ -12,21 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from leeward.journal.spool import SpoolReader, SpoolWriter, orphans
+from leeward.journal.spool import SpoolHome, orphans
+from spool_helpers import SMALL, drain, put, rest_of, take
 
 HEAVY = os.environ.get("LEEWARD_TEST_HEAVY") == "1"
-SMALL = {"first_bytes": 8192, "segment_bytes": 16384}
 
 
 def collect(root: str) -> list[bytes]:
     """Adopt everything in *root* and remove it."""
     got = []
-    for reader in orphans(root):
-        while records := reader.take(bytes_max=1 << 30, count_max=1000):
-            got += [payload for _, payload in records]
-            reader.acknowledge(records[-1][0])
-        assert reader.damaged_spans == 0
-        assert reader.finish()
+    for left in orphans(root):
+        for reader in left.readers:
+            got += drain(reader, 1000)
+            assert reader.damaged_spans == 0
+        assert left.finish()
     return got
 
 
@@ -39,23 +38,21 @@ class Struck:
     """A spool whose append is struck by a signal at one line, the n-th of those that it runs through."""
 
     def __init__(self, root: str, line: int) -> None:
-        self.writer = SpoolWriter.create(root, **SMALL)
-        self.reader = SpoolReader.of(self.writer)
+        self.home = SpoolHome.create(root, **SMALL)
+        self.reader = rest_of(self.home)
         self.stored: list[bytes] = []
         self.delivered: list[bytes] = []
         self.lines_left = line
 
     def store(self, payload: bytes) -> None:
-        assert self.writer.append(payload) is not None
+        assert put(self.home, payload)
         self.stored.append(payload)
 
     def handle(self, *_) -> None:
         """What the handler does: it fills segments, and the worker delivers and removes all that there is."""
         for n in range(3):
             self.store(b"handler %d" % n + bytes(5000))
-        while records := self.reader.take(bytes_max=1 << 30, count_max=100):
-            self.delivered += [payload for _, payload in records]
-            self.reader.acknowledge(records[-1][0])
+        self.delivered += drain(self.reader, 100)
 
     def trace(self, frame, event, argument):
         if "spool_writer" not in frame.f_code.co_filename:
@@ -86,29 +83,30 @@ def test_c12_a_signal_handler_that_appends_at_any_line_of_an_append_loses_nothin
         spool = Struck(root, line)
         spool.store(b"before" + bytes(2400))
         if laid_out:
-            spool.writer.prepare()
+            spool.home.prepare()
 
         spool.store_and_be_struck(b"main" + bytes(size))
 
         for n in range(3):
             spool.store(b"after %d" % n + bytes(2000))
-        rest = [payload for _, payload in spool.reader.take(bytes_max=1 << 30, count_max=100)]
+        rest = take(spool.reader)
         assert sorted(spool.delivered + rest) == sorted(spool.stored), line
-        spool.writer.close()
+        assert spool.home.rest.pending() == len(rest)
+        spool.home.close()
         if spool.lines_left > 0:
             break
     assert line > (40 if size > 2000 and not laid_out else 5)
 
 
 def test_threads_that_append_at_once_and_a_reader_that_delivers_lose_and_double_nothing(root):
-    writer = SpoolWriter.create(root, **SMALL)
-    reader = SpoolReader.of(writer)
+    home = SpoolHome.create(root, **SMALL)
+    reader = rest_of(home)
     total = 4 * 1500
     got: list[bytes] = []
 
     def append(name):
         for n in range(1500):
-            assert writer.append(b"%d %d " % (name, n) + bytes(n % 700)) is not None
+            assert put(home, b"%d %d " % (name, n) + bytes(n % 700))
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -116,11 +114,11 @@ def test_threads_that_append_at_once_and_a_reader_that_delivers_lose_and_double_
     for thread in threads:
         thread.start()
     while len(got) < total and (any(thread.is_alive() for thread in threads) or reader.pending()[0]):
-        records = reader.take(bytes_max=100_000, count_max=100)
-        writer.prepare()
-        got += [payload for _, payload in records]
-        if records:
-            reader.acknowledge(records[-1][0])
+        payloads = reader.take(bytes_max=100_000, count_max=100).payloads
+        home.prepare()
+        got += payloads
+        if payloads:
+            reader.acknowledge(len(payloads))
     sys.setswitchinterval(interval)
     for thread in threads:
         thread.join()
@@ -130,17 +128,17 @@ def test_threads_that_append_at_once_and_a_reader_that_delivers_lose_and_double_
     for name in range(4):
         numbers = [int(payload.split()[1]) for payload in got if payload.startswith(b"%d " % name)]
         assert numbers == sorted(numbers)
-    assert reader.damaged_spans == 0
-    assert reader.finish()
+    assert (reader.damaged_spans, reader.lost, home.rest.pending()) == (0, 0, 0)
+    assert home.finish()
 
 
 APPENDING = """
 import os, sys
-from leeward.journal.spool import SpoolWriter
-writer = SpoolWriter.create(sys.argv[1], first_bytes=8192, segment_bytes=16384)
+from leeward.journal.spool import SpoolHome
+home = SpoolHome.create(sys.argv[1], first_bytes=8192, segment_bytes=16384)
 n = 0
 while True:
-    assert writer.append(b"%d %d " % (os.getpid(), n) + bytes(n * 37 % 900)) is not None
+    assert home.rest.append(b"%d %d " % (os.getpid(), n) + bytes(n * 37 % 900), 1, n + 1)
     os.write(1, b"%d\\n" % n)
     n += 1
 """
@@ -206,14 +204,14 @@ def test_c15_processes_that_die_and_processes_that_adopt_lose_and_double_nothing
 
 def test_c14_forks_in_the_middle_of_appends_send_nothing_twice(root):
     """Threads append while children are forked; each child makes a spool of its own and is killed."""
-    writer = SpoolWriter.create(root, **SMALL)
+    home = SpoolHome.create(root, **SMALL)
     stop = threading.Event()
     stored: list[bytes] = []
 
     def append():
         while not stop.is_set():
             payload = b"parent %d " % len(stored) + bytes(len(stored) % 500)
-            if writer.append(payload) is None:
+            if not put(home, payload):
                 return
             stored.append(payload)
 
@@ -224,9 +222,9 @@ def test_c14_forks_in_the_middle_of_appends_send_nothing_twice(root):
         child = os.fork()
         if child == 0:
             try:
-                assert writer.append(b"no") is None
-                own = SpoolWriter.create(root, **SMALL)
-                own.append(b"child %d" % os.getpid())
+                assert not put(home, b"no")
+                own = SpoolHome.create(root, **SMALL)
+                put(own, b"child %d" % os.getpid())
             finally:
                 os.kill(os.getpid(), signal.SIGKILL)
         children.append(child)
@@ -235,6 +233,5 @@ def test_c14_forks_in_the_middle_of_appends_send_nothing_twice(root):
     thread.join()
 
     assert sorted(collect(root)) == sorted(b"child %d" % child for child in children)
-    got = [payload for _, payload in SpoolReader.of(writer).take(bytes_max=1 << 30, count_max=1 << 20)]
-    assert got == stored
-    writer.close()
+    assert take(rest_of(home)) == stored
+    home.close()

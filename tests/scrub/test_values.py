@@ -435,6 +435,45 @@ def test_c22_where_the_stack_ends_the_event_still_goes():
     assert "<unreadable>" in results
 
 
+def test_c24_where_the_stack_ends_a_name_is_not_sent_unseen():
+    def near_the_end(left):
+        values.clean_text("x")
+        return bounded_text("password=hunter22 " + "x" * 60) if left == 0 else near_the_end(left - 1)
+
+    limit = sys.getrecursionlimit()
+    results = set()
+    for left in range(limit - 120, limit):
+        try:
+            results.add(near_the_end(left))
+        except RecursionError:
+            break
+
+    assert results == {"password=<redacted> " + "x" * 60, "<unreadable>"}
+
+
+def test_c24_a_small_dict_is_clean_the_first_time_and_when_its_names_are_known():
+    given_by_caller = {"plan": "pro", "note": "key sk-" + "a" * 40, "count": 3}
+
+    for _ in range(3):
+        assert bounded(given_by_caller) == {"plan": "pro", "note": "key <redacted>", "count": 3}
+    assert given_by_caller["note"].startswith("key sk-")
+
+
+@pytest.mark.parametrize("wrap", [lambda text: {"note": text}, lambda text: [[text]], lambda text: {text: 1}])
+def test_c24_a_text_is_cleaned_before_it_is_cut_and_the_cut_reveals_nothing(wrap):
+    for length in (values.KEY_CHARS_MAX - 25, values.STRING_CHARS_MAX - 25):
+        result = json.dumps(bounded(wrap("x" * length + " https://user:hunter2hunter2@host.example/ " + "y" * 300)))
+        assert "hunter2" not in result
+
+
+def test_c24_an_error_text_a_known_type_and_a_big_number_are_clean_too():
+    assert bounded(ValueError("password=hunter22")) == "ValueError: password=<redacted>"
+    assert bounded({"private_key": [uuid.UUID(int=7), 2**100, pathlib.Path("/a")]}) == {
+        "private_key": ["<redacted>"] * 3
+    }
+    assert bounded_text(("Cookie", "a=b")) == "[Cookie,<redacted>]"
+
+
 def test_numbers_of_numpy_are_numbers_though_numpy_is_never_imported(monkeypatch):
     class generic:  # noqa: N801 - numpy's own name
         def __init__(self, plain):

@@ -1,10 +1,13 @@
 """Bytes to a reply: what counts as an answer, what never does, and that neither pieces nor garbage matter."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from leeward.sender.answers import ANSWER_BYTES_MAX, AnswerParser
 
+INTERIM = b"HTTP/1.1 100 Continue\r\nContent-Length: 5\r\n\r\nHTTP/1.1 103 Hints\r\nLink: x\r\n\r\n"
 NOW_S = 1_445_412_480.0  # Wed, 21 Oct 2015 07:28:00 GMT
 
 
@@ -43,8 +46,7 @@ def fields(reply):
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1", 200, b"{}", False),
         (b"HTTP/1.1 204 No\r\nContent-Length: 7\r\n\r\n", 204, b"", True),
         (b"HTTP/1.1 304 Same\r\n\r\n", 304, b"", True),
-        (b"HTTP/1.1 100 Continue\r\nContent-Length: 5\r\n\r\nHTTP/1.1 103 Hints\r\nLink: x\r\n\r\n"
-         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", 200, b"{}", True),
+        (INTERIM + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", 200, b"{}", True),
     ],
 )  # fmt: skip
 def test_an_answer_is_read_in_every_framing_there_is(data, status, body, keep):
@@ -163,7 +165,7 @@ def test_c5_a_refusal_counts_by_its_head_whatever_becomes_of_its_page(status, bo
 
 def test_c1_every_cut_of_an_acknowledgement_is_a_reset():
     for data in (
-        b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{\"a\": \"bcd\"}",
+        b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"a": "bcd"}',
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
     ):  # fmt: skip
         assert reply_of(data).status == 200
@@ -244,7 +246,7 @@ ANSWERS = st.one_of(
 @given(data=ANSWERS, cuts=st.lists(st.integers(0, 100_000), max_size=8))
 def test_the_same_bytes_in_any_pieces_are_the_same_reply(data, cuts):
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    pieces = [data[start:end] for start, end in zip(places, places[1:], strict=False)]
+    pieces = [data[start:end] for start, end in pairwise(places)]
 
     assert fields(reply_of(*pieces)) == fields(reply_of(data))
 

@@ -11,16 +11,14 @@ import leeward
 import recorder
 from leeward.clock import SystemClock
 from leeward.sender import api, pipeline as pipelines
-from leeward.sender.api import Client
+from leeward.sender.client import Client
+from leeward.wire import native_encode
 
 KEYWORDS_OF_OTHERS = {  # what programs written for other clients pass
-    "before_send": print,
     "debug": True,
     "disable_geoip": True,
     "flush_at": 5,
-    "groups": {"company": "c1"},
     "personal_api_key": "phx",
-    "sample_rate": 0.5,
     "send_feature_flags": True,
     "timestamp_ms": 5,
 }
@@ -47,7 +45,7 @@ def make(server, tmp_path):
     made = []
 
     def make(**settings):
-        client = Client(recorder.KEY, server.host, **{"spool_dir": str(tmp_path), **settings})
+        client = Client(recorder.KEY, server.host, **{"spool_dir": str(tmp_path), "device_id": False, **settings})
         made.append(client)
         return client
 
@@ -282,7 +280,7 @@ def test_an_event_whose_time_and_id_make_no_sense_happened_now_and_has_a_new_id(
     assert "level" not in event
 
 
-@pytest.mark.parametrize("name", sorted(KEYWORDS_OF_OTHERS.keys() - {"before_send", "send"}))  # see C23
+@pytest.mark.parametrize("name", sorted(KEYWORDS_OF_OTHERS))
 def test_p1_keywords_that_nobody_knows_are_ignored(server, make, name):
     client = make(**{name: KEYWORDS_OF_OTHERS[name]})
 
@@ -295,23 +293,25 @@ def test_p1_keywords_that_nobody_knows_are_ignored(server, make, name):
 def test_p1_init_ignores_keywords_that_nobody_knows(monkeypatch):
     monkeypatch.setattr(api, "client", untold())
 
-    assert api.init(sample_rate=0.5, flush_at=5) is api.client
+    assert api.init(gzip=True, flush_at=5) is api.client
 
 
 def test_ignored_keywords_are_named_once_in_debug(make, monkeypatch, capsys):
     monkeypatch.setenv("LEEWARD_DEBUG", "1")
-    client = make(flush_at=5, sample_rate=0.5)
+    client = make(flush_at=5, gzip=True)
     for _ in range(3):
-        client.capture("e", groups={}, timestamp_ms=1)
+        client.capture("e", disable_geoip=True, timestamp_ms=1)
+        client.log("INFO", "m", disable_geoip=True, stacklevel=2)
 
     assert capsys.readouterr().err.splitlines() == [
-        "leeward: the client does not know flush_at, sample_rate: ignored",
-        "leeward: capture() does not know groups, timestamp_ms: ignored",
+        "leeward: the client does not know flush_at, gzip: ignored",
+        "leeward: capture() does not know disable_geoip, timestamp_ms: ignored",
+        "leeward: a call for a log does not know stacklevel: ignored",
     ]
 
 
 def test_ignored_keywords_are_not_named_without_debug(make, caplog, capfd):
-    make(flush_at=5).capture("e", groups={})
+    make(flush_at=5).capture("e", disable_geoip=True)
 
     assert caplog.records == []
     assert capfd.readouterr() == ("", "")
@@ -339,7 +339,7 @@ def test_p1_a_stderr_that_cannot_be_written_to_costs_the_line_only(monkeypatch, 
 
 
 def test_p1_an_error_of_our_own_in_the_configuration_switches_the_client_off(make, monkeypatch, tmp_path):
-    monkeypatch.setattr(api.native_encode, "load", lambda: 1 / 0)
+    monkeypatch.setattr(native_encode, "load", lambda: 1 / 0)
     monkeypatch.setenv("LEEWARD_API_KEY", recorder.KEY)
     monkeypatch.setattr(api, "client", untold())
 
@@ -489,11 +489,3 @@ def test_nothing_that_is_shown_holds_the_key(client):
     assert recorder.KEY not in repr(client) + repr(client.stats()) + repr(client.flush(20))
 
 
-@pytest.mark.parametrize("word", [{"before_send": lambda event: None}, {"send": False}])
-def test_c23_a_scrubber_that_is_not_supported_switches_the_client_off_rather_than_sending_unscrubbed(word, tmp_path):
-    client = Client("lw_x", host="http://127.0.0.1:1", spool_dir=str(tmp_path), **word)
-
-    assert client.capture("e") is None
-    assert client.disabled
-    assert "before_send" in client.stats().last_error
-    assert list(tmp_path.iterdir()) == []

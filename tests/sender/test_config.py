@@ -104,7 +104,9 @@ def test_a_configuration_file_that_cannot_be_read_switches_the_client_off(tmp_pa
         ({"api_key": "lw_\nx"}, "characters"),
         ({"api_key": "k" * 501}, "characters"),
         ({"api_key": "schlüssel"}, "characters"),
-        ({"mode": "plain"}, "durable or memory"),
+        ({"mode": "fast"}, "durable or memory or plain"),
+        ({"wire": "smoke"}, "native or posthog or otlp"),
+        ({"before_send": "hook"}, "before_send"),
     ],
 )
 def test_a_setting_that_cannot_work_switches_the_client_off_and_says_why(arguments, words):

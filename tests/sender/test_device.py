@@ -181,7 +181,7 @@ def test_c17_where_it_cannot_be_kept_the_process_has_its_own_and_stays_with_it(p
 
 
 @pytest.mark.parametrize("call", ["open", "read", "write", "makedirs"])
-def test_c5_a_disk_that_fails_is_no_error_and_leaves_nothing_behind(call, root, monkeypatch):
+def test_c17_a_disk_that_fails_is_no_error_and_leaves_nothing_behind(call, root, monkeypatch):
     real = getattr(os, call)
 
     def failing(*args, **kwargs):
@@ -210,7 +210,7 @@ def test_after_a_failure_that_passed_the_process_stays_with_its_own_until_a_rese
 # --- two at once
 
 
-def test_c17_who_comes_second_takes_what_the_first_has_put_there(root, monkeypatch):
+def test_c15_who_comes_second_takes_what_the_first_has_put_there(root, monkeypatch):
     real = os.link
 
     def raced(source, target):
@@ -312,7 +312,7 @@ def test_threads_that_begin_together_agree_on_one(tmp_path):
         assert names_in(root) == [DEVICE_ID_NAME]
 
 
-def test_processes_that_begin_together_agree_on_one(root):
+def test_c15_processes_that_begin_together_agree_on_one(root):
     program = f"import sys; from leeward.sender.device import device_id; sys.stdin.read(); print(device_id({root!r}))"
     begun = [
         subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -114,17 +114,25 @@ def test_loopback_is_no_exception_unless_it_is_made_one():
     assert found({"http_proxy": "http://proxy:1"}, address.parse("http://127.0.0.1")) == ("proxy", 1)
 
 
-@given(st.text(max_size=30), st.sampled_from(["http://a.b", "https://10.0.0.1", "http://[::1]:80"]))
-def test_whatever_stands_in_the_environment_is_an_answer(text, host):
-    server = address.parse(host)
-    found({"all_proxy": "http://proxy:1", "no_proxy": text}, server)
+def refusal_of(environ, server):
     try:
-        found({"all_proxy": text}, server)
+        proxy.find(environ, server)
     except proxy.ProxyError as error:
-        assert not text or text not in str(error)
+        return str(error)
+    return ""
 
 
-@pytest.mark.parametrize("url", ["https://a:1", "socks5://a:1", "socks5h://u:p@a:1", "http://a:x", "http://u:p@", "://a"])
+@given(st.text(min_size=12, max_size=30), st.sampled_from(["http://a.b", "https://10.0.0.1", "http://[::1]:80"]))
+def test_whatever_stands_in_the_environment_is_an_answer_that_does_not_repeat_it(text, host):
+    server = address.parse(host)
+
+    assert not refusal_of({"all_proxy": "http://proxy:1", "no_proxy": text}, server)
+    assert text not in refusal_of({"all_proxy": text}, server)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://a:1", "socks5://a:1", "socks5h://u:p@a:1", "http://a:x", "http://u:p@", "://a"]
+)
 def test_a_proxy_that_cannot_be_used_is_not_gone_around(url):
     with pytest.raises(proxy.ProxyError):
         found({"http_proxy": url})
@@ -342,9 +350,3 @@ def test_another_kind_of_proxy_is_the_cause_and_the_server_is_not_reached_withou
         with Sender(server.host, http_proxy=f"{kind}://127.0.0.1:{between.port}") as sender:
             assert what(sender.send()) == (0, "proxy")
     assert server.connections == between.connections == 0
-
-
-def test_a_name_that_tls_cannot_take_is_an_answer():
-    with canned.Canned(canned.says(b"HTTP/1.1 200 OK\r\n\r\n")) as between:
-        with Sender("https://.x", https_proxy=between.host) as sender:
-            assert what(sender.send()) == (0, "network")

@@ -114,11 +114,6 @@ def test_c2_whatever_a_look_up_raises_means_that_there_is_no_address(resolver, s
         ask(resolver)
 
 
-def test_a_name_that_is_no_ascii_does_not_resolve():
-    with pytest.raises(DnsError):
-        ask(Resolver(), "b\xfc.example")
-
-
 def test_c2_a_service_that_hangs_is_left_at_the_deadline_and_gets_no_second_thread(resolver, service):
     hang_once(resolver, service)
 
@@ -139,7 +134,7 @@ def test_c2_what_a_look_up_finds_too_late_is_remembered(resolver, service):
 
 def test_c2_the_last_addresses_are_used_while_the_service_fails_for_an_hour(resolver, service, clock):
     assert ask(resolver, clock=clock) == FOUND
-    service.answers["a.example"] = OSError("down")
+    service.answers = dict.fromkeys(("a.example", "b.example"), OSError("down"))
 
     clock.now_s += names.KNOWN_AGE_MAX_S
     assert ask(resolver, clock=clock) == FOUND

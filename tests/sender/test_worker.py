@@ -5,18 +5,26 @@ from hypothesis import given, strategies as st
 
 from leeward.resilience.retry import Retry
 from leeward.sender import plan, worker as work
+from leeward.sender.config import Config
+from leeward.sender.lanes import MemoryLane
 from leeward.sender.notes import Notes
-from leeward.sender.plan import Answer
+from leeward.sender.optout import Watch
+from leeward.sender.plan import Answer, Policy
 from leeward.sender.results import Counts
-from leeward.sender.spool import MemoryLane
-from sender_helpers import HandClock, ScriptedTransport
+from leeward.sender.rhythm import AGE_MIN_S, Rhythm
+from sender_helpers import HandClock, ScriptedTransport, reply_of
+
+POLICY = Policy(
+    Retry(attempts_max=None, base_s=1.0, cap_s=8.0), tries_max=None, timeout_s=15.0, age_s=AGE_MIN_S, adaptive=True
+)
 
 
 class Lanes:
     """One lane in memory; a quarantine that can be full."""
 
     def __init__(self):
-        self.lane = MemoryLane()
+        self.process = "ab" * 16
+        self.lane = MemoryLane(self.process, 1 << 22)
         self.aside = []
         self.has_room_aside = True
         self.adopting = False
@@ -34,6 +42,9 @@ class Lanes:
             self.aside.append((cause, len(events)))
         return self.has_room_aside
 
+    def clear(self):
+        return self.lane.clear()
+
     def close(self):
         self.closed = True
 
@@ -41,25 +52,32 @@ class Lanes:
 class Bench:
     """A worker without its thread, and everything around it."""
 
-    def __init__(self, **settings):
+    def __init__(self, policy=POLICY, **settings):
         self.clock = HandClock()
         self.lanes = Lanes()
         self.transport = ScriptedTransport()
         self.counts = Counts()
+        self.rhythm = Rhythm(policy.age_s, adaptive=policy.adaptive)
+        self.environ = {}
+        self.stops = []
         self.worker = work.Worker(
             self.lanes,
             self.transport,
+            config=Config(api_key="lw_k"),
             counts=self.counts,
             clock=self.clock,
-            retry=Retry(attempts_max=None, base_s=1.0, cap_s=8.0),
+            policy=policy,
+            rhythm=self.rhythm,
             random=lambda count: bytes(count - 1) + b"\x80",  # one half, as a number
             notes=Notes(self.clock, debug=False),
+            told_to_stop=lambda: self.stops.append(self.clock.now_s),
+            watch=Watch(self.environ),
             **settings,
         )
 
-    def add(self, count, start=0):
+    def add(self, count, start=0, record_type=1):
         for number in range(start, start + count):
-            assert self.lanes.lane.append(b'{"n":%d}' % number)
+            assert self.lanes.lane.append(b'{"n":%d}' % number, record_type, number + 1)
 
     def run(self, steps=1000):
         """Step until the worker would sleep without a timer; virtual time passes in its rests."""
@@ -78,7 +96,7 @@ def bench():
 
 def test_events_are_joined_by_age_and_by_count(bench):
     bench.add(1)
-    assert bench.worker.step() == pytest.approx(plan.BATCH_AGE_S)
+    assert bench.worker.step() == pytest.approx(AGE_MIN_S)
     assert bench.transport.sent == []
 
     bench.add(plan.BATCH_EVENTS_MAX, start=1)
@@ -128,7 +146,7 @@ def test_an_outage_is_retried_for_as_long_as_it_lasts(bench):
     bench.add(1)
     begun_s = bench.clock.now_s
 
-    bench.run()
+    bench.run(2000)
 
     assert bench.counts.delivered == 1
     assert bench.clock.now_s - begun_s > 600
@@ -170,9 +188,9 @@ def test_c4_a_refused_key_stops_the_sending_and_keeps_the_events(bench, status):
 
 
 def test_c5_a_batch_that_is_too_large_is_halved_in_order_down_to_the_one_event(bench):
-    def too_large(body, batch_id):
-        answer = ScriptedTransport.send(bench.transport, body, batch_id)
-        return Answer(413, "http_413") if b'"n":3' in body else answer
+    def too_large(path, headers, body):
+        reply = ScriptedTransport.send(bench.transport, path, headers, body)
+        return reply_of(Answer(413, "http_413"), "") if b'"n":3' in body else reply
 
     bench.transport.send = too_large
     bench.add(8)
@@ -344,3 +362,169 @@ def test_whatever_the_server_answers_each_event_has_exactly_one_outcome(data):
     counts = bench.counts
     assert counts.delivered + counts.quarantined + counts.lost() == captured
     assert bench.worker.waiting() == 0
+
+
+# Rhythm, losses, opting out, the plain mode
+
+
+def test_records_of_different_types_never_share_a_request(bench):
+    bench.add(2)
+    bench.add(1, start=2, record_type=9)
+    bench.add(1, start=3)
+
+    bench.run()
+
+    assert bench.transport.sizes == [2, 1, 1]
+
+
+def test_a_busy_worker_rests_without_a_timer_and_sends_when_it_is_over(bench):
+    bench.rhythm.busy["answer"] = None
+    bench.add(plan.BATCH_EVENTS_MAX)
+
+    assert bench.worker.step() is None
+    assert bench.transport.sent == []
+
+    del bench.rhythm.busy["answer"]
+    bench.run()
+    assert bench.counts.delivered == plan.BATCH_EVENTS_MAX
+
+
+def test_a_batch_says_which_process_and_which_of_its_events_it_has_and_what_was_lost(bench):
+    bench.counts.lose("no_room", 2)
+    bench.counts.drop("event_too_large", 1)  # the server's own doing
+    bench.transport.script.append(Answer(0, "reset"))
+    bench.add(3)
+
+    bench.run()
+    bench.add(1, start=3)
+    bench.run()
+
+    first, again, second = bench.transport.clients
+    assert first == again == {
+        "process": "ab" * 16, "first": 1, "last": 3, "lost": [{"reason": "no_room", "count": 2}]
+    }  # fmt: skip
+    assert second["lost"] == []
+
+
+def test_losses_whose_report_did_not_arrive_are_reported_with_the_next_batch(bench):
+    bench.counts.lose("no_room", 2)
+    bench.transport.script.append(Answer(400, "http_400"))
+    bench.add(1)
+    bench.run()
+
+    bench.add(1, start=1)
+    bench.run()
+
+    assert bench.transport.clients[1]["lost"] == [{"reason": "no_room", "count": 2}]
+
+
+def test_a_halved_batch_reports_its_losses_once(bench):
+    bench.counts.lose("no_room", 2)
+    bench.transport.script.append(Answer(413, "http_413"))
+    bench.add(2)
+
+    bench.run()
+
+    assert [len(client["lost"]) for client in bench.transport.clients] == [1, 1, 0]
+
+
+def test_a_batch_that_breaks_the_server_is_set_aside_and_the_next_one_goes_on(bench):
+    bench.transport.script.extend([Answer(500, "http_500")] * plan.SERVER_ERRORS_MAX)
+    bench.add(plan.BATCH_EVENTS_MAX + 1)
+
+    bench.run()
+
+    assert bench.lanes.aside == [("http_500", 500)]
+    assert bench.counts.delivered == 1
+
+
+def test_c28_after_an_outage_the_backlog_leaves_one_batch_at_a_time_with_pauses(bench):
+    bench.transport.script.extend([Answer(0, "refused")] * plan.OUTAGE_FAILURES)
+    bench.add(5 * plan.BATCH_EVENTS_MAX)
+    for _ in range(100):
+        rest_s = bench.worker.step()
+        if len(bench.transport.sent) > plan.OUTAGE_FAILURES:
+            break
+        bench.clock.now_s += rest_s
+
+    assert bench.worker.step() == pytest.approx(plan.OUTAGE_PACE_S / 2)
+    bench.run()
+    assert bench.counts.delivered == 5 * plan.BATCH_EVENTS_MAX
+
+
+def test_c25_a_person_who_opts_out_while_events_wait_is_obeyed_before_the_next_request(bench):
+    bench.transport.script.append(Answer(0, "refused"))
+    bench.add(3)
+    bench.clock.now_s += 1
+    bench.worker.step()
+    bench.worker.step()
+    sent = len(bench.transport.sent)
+
+    bench.environ["DO_NOT_TRACK"] = "1"
+    bench.clock.now_s += 1
+    bench.run()
+
+    assert len(bench.transport.sent) == sent
+    assert bench.stops
+    assert bench.worker.ended
+    assert bench.worker.waiting() == 0
+    assert bench.counts.dropped == {"deleted": 3}
+    assert bench.counts.unreported == {}
+
+
+def test_what_waits_is_deleted_on_request_and_the_worker_goes_on(bench):
+    bench.add(3)
+    bench.worker._tickets.pop()
+    bench.worker._clear = True
+
+    bench.worker.step()
+    bench.add(1)
+    bench.run()
+
+    assert bench.counts.dropped == {"deleted": 3}
+    assert bench.counts.delivered == 1
+
+
+PLAIN = Policy(
+    Retry(attempts_max=2, base_s=0.0, cap_s=0.0), tries_max=2, wait_s=0.5, timeout_s=5.0, age_s=0.1, adaptive=False
+)
+
+
+def test_a_plain_client_repeats_once_after_half_a_second_and_then_drops():
+    bench = Bench(PLAIN)
+    bench.transport.script.extend([Answer(503, "http_503", retry_after_s=60.0)] * 2)
+    bench.add(2)
+
+    assert bench.worker.step() == pytest.approx(0.1)
+    bench.clock.now_s += 0.1
+    bench.worker.step()
+    assert bench.worker.step() == pytest.approx(0.5)
+    bench.clock.now_s += 0.5
+    bench.run()
+
+    assert bench.transport.sizes == [2, 2]
+    assert bench.transport.timeout_s == 5.0
+    assert bench.counts.dropped == {"not_delivered": 2}
+    bench.add(1, start=2)
+    bench.run()
+    assert bench.counts.delivered == 1
+
+
+def test_rounds_are_counted_with_their_time_and_how_they_ended(bench):
+    bench.transport.script.append(Answer(0, "refused"))
+    bench.add(1)
+    bench.run()
+
+    assert (bench.counts.flushes, bench.counts.flushes_ok) == (2, 1)
+
+
+def test_counts_that_were_taken_for_a_report_can_be_given_back():
+    counts = Counts()
+    counts.lose("no_room", 2)
+    taken = counts.take_unreported()
+    counts.lose("no_room")
+
+    counts.unreport(taken)
+
+    assert counts.take_unreported() == {"no_room": 3}
+    assert counts.dropped == {"no_room": 3}

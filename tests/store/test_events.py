@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from leeward.store.clickhouse import StoreRefused
+from leeward.store.clients import CLIENT_DAYS, ClientAccount, ClientAccounts
 from leeward.store.events import COLUMNS, Block, EventQuery
 from leeward.store.migrate import shipped
 from store_rows import DAY_MS, NOW_MS, block, event
@@ -212,6 +213,102 @@ def test_a_batch_comes_back_with_its_answer(store, clock):
         "received_at": NOW_MS, "answer": '{"n":1}', "wal_instance": "log", "wal_position": 7, "updated_at": NOW_MS + 9
     }  # fmt: skip
     assert store.batch(1, "its") is None
+
+
+def of_client(batch_id, process, highest, received, **lost):
+    return {
+        "batch_id": batch_id, "client_process": process, "client_highest": highest, "client_received": received,
+        "client_lost": lost,
+    }  # fmt: skip
+
+
+def test_w10_what_clients_said_is_summed_up_once_however_often_a_block_is_loaded(store):
+    blocks = [
+        block([event("a")], 0, batches=[of_client("b0", "p", 9, 4, spool_full=2), of_client("b1", "q", 3, 3)]),
+        block([event("b")], 10, batches=[of_client("b2", "p", 7, 1, spool_full=1, too_old=1), {"batch_id": "b3"}]),
+    ]
+    for one in blocks * 3:
+        store.load(one)
+    assert store.clients(1, 10) == ClientAccounts(
+        [
+            ClientAccount("p", NOW_MS, NOW_MS, 9, 5, {"spool_full": 3, "too_old": 1}, 0),
+            ClientAccount("q", NOW_MS, NOW_MS, 3, 3, {}, 0),
+        ],
+        total=2,
+        lost=4,
+        missing=0,
+    )
+    assert store.clients(2, 10) == ClientAccounts([])
+
+
+def test_w10_sums_that_a_crash_kept_away_are_added_when_the_block_is_loaded_again(real_store, client):
+    one = block([event("a")], 0, batches=[of_client("b0", "p", 9, 4)])
+    client.command("DROP VIEW clients_of_batches SYNC")
+    client.insert("batches", one.batches, token=one.token)  # as if the process had died between the two parts
+    view = next(statement for step in shipped() for statement in step.statements if "clients_of_batches" in statement)
+    client.command(view)
+    assert real_store.loaded("log", [(one.first, one.last)], 0) == [False]
+
+    real_store.load(one)
+
+    assert [(found.received, found.missing) for found in real_store.clients(1, 10).accounts] == [(4, 5)]
+    assert client.select("SELECT count() AS n FROM batches") == [{"n": 1}]
+
+
+def test_clients_with_losses_or_gaps_come_first_and_then_those_seen_last(store):
+    said = [("fine", 2, 2, {}), ("late", 2, 2, {}), ("gap", 5, 4, {}), ("lossy", 5, 3, {"r": 2}), ("ahead", 2, 3, {})]
+    for number, (process, highest, received, lost) in enumerate(said):
+        batch = of_client(f"b{number}", process, highest, received, **lost)
+        received_at = NOW_MS + (1 if process == "late" else 0)
+        store.load(block([event(process)], number * 10, batches=[{**batch, "received_at": received_at}]))
+    found = store.clients(1, 4)
+    assert [(one.process, one.missing) for one in found.accounts] == [
+        ("gap", 1),
+        ("lossy", 0),
+        ("late", 0),
+        ("ahead", 0),
+    ]
+    assert (found.total, found.lost, found.missing) == (5, 2, 1), "of all, listed or not"
+
+
+def test_of_many_invented_reasons_the_largest_are_told_and_the_rest_are_one(store):
+    lost = {f"r{number:02}": number for number in range(1, 41)}
+    store.load(block([event("a")], 0, batches=[of_client("b0", "p", 1, 1, **lost)]))
+    [one] = store.clients(1, 10).accounts
+    assert one.lost == {**{f"r{number:02}": number for number in range(25, 41)}, "other": sum(range(1, 25))}
+
+
+def test_a_clients_sums_outlive_its_batches_so_that_its_beginning_does_not_become_a_gap(store, clock):
+    store.load(block([event("a")], 0, batches=[of_client("b0", "old", 5, 5), of_client("b1", "gone", 5, 4)]))
+    later = NOW_MS + 20 * DAY_MS
+    for day in range(2, 21, 2):
+        at = NOW_MS + day * DAY_MS
+        batch = {**of_client(f"c{day}", "old", 5 + day, 2), "received_at": at}
+        store.load(block([], day * 10, batches=[batch]))
+    clock.now_ms = later
+    assert "batches/20251231" in store.drop_expired(later, 7)
+    assert store.clients(1, 10) == ClientAccounts([ClientAccount("old", NOW_MS, later, 25, 25, {}, 0)], 1, 0, 0)
+
+
+def test_w16_clients_that_are_gone_for_long_are_forgotten_and_a_clock_that_jumps_forgets_nobody(store, clock):
+    store.load(block([event("a")], 0, batches=[of_client("b0", "gone", 5, 5)]))
+    store.drop_expired(NOW_MS + 3650 * DAY_MS, 7)
+    assert store.clients(1, 10).total == 1
+
+    for day in range(2, CLIENT_DAYS + 3, 2):
+        batch = {**of_client(f"c{day}", "there", day, 2), "received_at": NOW_MS + day * DAY_MS}
+        store.load(block([], day * 10, batches=[batch]))
+    clock.now_ms = NOW_MS + (CLIENT_DAYS + 2) * DAY_MS
+    store.drop_expired(clock.now_ms, 7)
+    clock.now_ms = NOW_MS + 1  # even one who asks for that time
+    assert [one.process for one in store.clients(1, 10).accounts] == ["there"]
+
+
+def test_batches_are_found_where_they_stand_in_the_logs(store):
+    store.load(block([event("a")], 5, batches=[{"batch_id": "it's"}]))
+    store.load(block([event("b")], 9, "other", batches=[{"batch_id": "it's"}, {"batch_id": "b"}]))
+    assert store.batch_places([(1, "it's"), (1, "none"), (2, "b")]) == {(1, "it's"): {("log", 5), ("other", 9)}}
+    assert store.batch_places([]) == {}
 
 
 def test_minutes_count_events_and_errors(store):

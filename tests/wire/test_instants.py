@@ -1,6 +1,7 @@
 """Times as the client has them → as PostHog and OTLP write them."""
 
 import datetime
+import time
 
 import pytest
 from hypothesis import given, strategies as st
@@ -46,3 +47,13 @@ def test_no_text_raises_and_what_is_read_is_utc(text):
 )
 def test_texts_of_callers(text, iso, time_ns):
     assert (iso_utc(text), nanoseconds(text)) == (iso, time_ns)
+
+
+def test_a_text_without_a_zone_is_utc_wherever_the_program_runs(monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert iso_utc("2026-11-22T04:45:41") == "2026-11-22T04:45:41+00:00"
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -43,3 +43,5 @@ def test_an_interpreter_without_the_accelerator_writes_the_same_bytes(monkeypatc
     monkeypatch.setattr("json.encoder.c_make_encoder", None)
 
     assert json_bytes(fields) == fast
+    with pytest.raises(ValueError):
+        json_bytes({"x": float("nan")})

@@ -188,7 +188,7 @@ def test_a_span_without_ids_gets_some_that_are_the_same_after_a_repeat():
     assert first.trace_id != other.trace_id
 
 
-@pytest.mark.parametrize("foreign", ["order-17", "0" * 32, TRACE[:-1], TRACE[:-1] + "g", TRACE[:-2] + " 1", "٣" * 32])
+@pytest.mark.parametrize("foreign", ["order-17", "0" * 32, TRACE[:-1], TRACE[:-1] + "g", TRACE[:-2] + "  ", "٣" * 32])
 def test_a_foreign_trace_id_joins_what_belongs_together_and_is_kept(foreign):
     _, span = encode("span", "fetch", trace_id=foreign, span_id=SPAN_ID)
     _, log = encode("log", "log", {"message": "m"}, trace_id=foreign)
@@ -236,6 +236,12 @@ def test_a_log_has_its_message_as_body_and_its_level_as_severity(level, number):
     assert properties == {"message": "hello", "a": 1}
 
 
+def test_a_parent_that_only_a_span_has_a_field_for_is_an_attribute_elsewhere():
+    _, record = encode(trace_id=TRACE, span_id=SPAN_ID, parent_span_id=PARENT)
+
+    assert found(record)["leeward.parent_span_id"] == PARENT
+
+
 @pytest.mark.parametrize(("level", "number"), [("", 17), ("WARN", 13), ("FATAL", 21)])
 def test_an_exception_is_a_log_record_of_that_name_and_an_error_unless_its_level_says_otherwise(level, number):
     _, record = encode("exception", "$exception", {"order": 17}, level=level, error=ERROR)
@@ -252,9 +258,10 @@ def test_an_exception_is_a_log_record_of_that_name_and_an_error_unless_its_level
     }
 
 
-def test_the_callers_attributes_win_over_ours():
+@pytest.mark.parametrize("kind", ["event", "exception", "span", "log"])
+def test_the_callers_attributes_win_over_ours(kind):
     mine = {"user.id": "mine", "leeward.event.id": 1, "exception.message": None}
-    _, record = encode("exception", "$exception", mine, distinct_id="u1", error=ERROR)
+    _, record = encode(kind, properties=mine, distinct_id="u1", error=ERROR)
 
     assert found(record) | mine == found(record)
 

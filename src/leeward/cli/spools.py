@@ -11,9 +11,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from leeward.journal.files import OsFiles
 from leeward.journal.owner import owner_of
-from leeward.journal.spool import SpoolReader
+from leeward.journal.spool import readers_of
 from leeward.sender.config import configure
 from leeward.settings import find
 
@@ -31,13 +30,6 @@ class Left(NamedTuple):
     cut: bool
 
 
-class _NoLock:
-    """Stands where an owner's lock would be: who only looks holds nothing."""
-
-    def release(self) -> None:
-        """Nothing to let go of."""
-
-
 def left_behind(host: str, keys: Iterable[str], environ: Mapping[str, str]) -> Left | None:
     """Count what waits for any other host, or key than these; None if there is no spool at all."""
     folder = find.spool_dir(environ)
@@ -48,8 +40,9 @@ def left_behind(host: str, keys: Iterable[str], environ: Mapping[str, str]) -> L
     for count, directory in enumerate(_spools(Path(folder), own)):
         if count == SPOOLS_READ_MAX:
             return Left(Path(folder), events, payload_bytes, cut=True)
-        found = SpoolReader(str(directory), _NoLock(), files=OsFiles()).pending()
-        events, payload_bytes = events + found[0], payload_bytes + found[1]
+        for reader in readers_of(str(directory)):
+            found = reader.pending()
+            events, payload_bytes = events + found[0], payload_bytes + found[1]
     return Left(Path(folder), events, payload_bytes, cut=False)
 
 

@@ -24,7 +24,7 @@ from leeward.sender import api
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, MutableMapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
     from typing import Any, Final
 
     from leeward.sender.blocks import Moment
@@ -75,6 +75,7 @@ class TelemetryMiddleware:
         self.request_id_header = request_id_header.lower().encode("latin-1")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, one web socket, or the lifespan."""
         visit = self._begin(scope, receive, send)
         if visit is None:
             await self.app(scope, receive, send)
@@ -195,7 +196,7 @@ class _Visit:
             if not self._is_recorded:
                 self._record()
         finally:
-            self._span.leave()
+            self._span.leave(forget=True)  # the next request may run in the same task
 
     def _note_failure(self, error: BaseException) -> None:
         if not isinstance(error, Exception):
@@ -374,11 +375,18 @@ def _route(scope: Scope, path: str) -> str:
     What stands in front of the route's own template (a mounted application, a router's prefix) is taken from the path,
     with the parameters that are in it.
     """
-    route = scope.get("route")
-    template = getattr(route, "path_format", None) or getattr(route, "path", None)
-    if not isinstance(template, str):
+    try:
+        route = scope.get("route")
+        template = getattr(route, "path_format", None) or getattr(route, "path", None)
+        return _behind(path, template, scope.get("path_params") or {}) if isinstance(template, str) else ""
+    except Exception:
+        # A framework may call something else a route; the request is then named by its path.
         return ""
-    parameters = {f"{{{name}}}": str(value) for name, value in (scope.get("path_params") or {}).items()}
+
+
+def _behind(path: str, template: str, path_params: Mapping[str, Any]) -> str:
+    """The template with what stands in front of it in this path."""
+    parameters = {f"{{{name}}}": str(value) for name, value in path_params.items()}
     end = template
     for mark, value in parameters.items():
         end = end.replace(mark, value)

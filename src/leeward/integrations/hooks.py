@@ -15,21 +15,66 @@ from __future__ import annotations
 
 import sys
 import threading
+from weakref import WeakSet
 
 from leeward.sender import api
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable
     from types import TracebackType
-    from typing import Any
+    from typing import Any, Final
 
     from leeward.sender.client import Client
 
 __all__ = ["install", "uninstall", "watch_loop"]
 
-_undo: list[Callable[[], None]] = []  # what `uninstall` does, last first
+_NO_ERRORS: Final = frozenset({"KeyboardInterrupt", "SystemExit", "GeneratorExit", "CancelledError"})
+_chained: list[_Hook] = []  # of `sys` and `threading`
+_loops: WeakSet[AbstractEventLoop] = WeakSet()
+
+
+class _Hook:
+    """Reports, then lets the former hook do its work. Without a client it only does the latter."""
+
+    __slots__ = ("client", "former")
+
+    def __init__(self, client: Client, former: Any) -> None:
+        self.client: Client | None = client
+        self.former = former
+
+    def report(self, error: BaseException | None, level: str, properties: dict[str, Any]) -> None:
+        if self.client is not None and isinstance(error, BaseException) and not _is_an_end(error):
+            self.client._record_once(error, properties, {"handled": False, "level": level})  # type: ignore[arg-type]
+
+
+class _SysHook(_Hook):
+    __slots__ = ()
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not hasattr(sys, "ps1"):  # else a person sits at a prompt, and the program goes on
+            self.report(error, "FATAL", {"hook": "sys"})
+        self.former(kind, error, trace)
+
+
+class _ThreadHook(_Hook):
+    __slots__ = ()
+
+    def __call__(self, args: threading.ExceptHookArgs) -> None:
+        thread = args.thread
+        self.report(args.exc_value, "ERROR", {"hook": "threading", "thread": None if thread is None else thread.name})
+        self.former(args)
+
+
+class _LoopHandler(_Hook):
+    __slots__ = ()
+
+    def __call__(self, loop: AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.report(context.get("exception"), "ERROR", {"hook": "asyncio", "message": context.get("message")})
+        if self.former is None:
+            loop.default_exception_handler(context)
+        else:
+            self.former(loop, context)
 
 
 def install(
@@ -45,11 +90,11 @@ def install(
     """
     reporter = client or api.client
     if sys_hook and not isinstance(sys.excepthook, _SysHook):
-        own = sys.excepthook = _SysHook(reporter, sys.excepthook)
-        _undo.append(own.remove)
+        sys.excepthook = _SysHook(reporter, sys.excepthook)
+        _chained.append(sys.excepthook)
     if thread_hook and not isinstance(threading.excepthook, _ThreadHook):
-        hook = threading.excepthook = _ThreadHook(reporter, threading.excepthook)
-        _undo.append(hook.remove)
+        threading.excepthook = _ThreadHook(reporter, threading.excepthook)
+        _chained.append(threading.excepthook)
     if asyncio_hook and "asyncio" in sys.modules:
         from asyncio import get_running_loop
 
@@ -57,11 +102,11 @@ def install(
             loop = get_running_loop()
         except RuntimeError:
             return
-        watch_loop(loop, client=client)
+        watch_loop(loop, client=reporter)
 
 
 def watch_loop(loop: AbstractEventLoop | None = None, *, client: Client | None = None) -> None:
-    """Capture what this event loop (else the running one) would report: errors of callbacks, of tasks nobody awaits.
+    """Capture the errors that this event loop (else the running one) reports: of callbacks, of tasks nobody awaits.
 
     Raises:
         RuntimeError: No loop was given and none is running.
@@ -72,12 +117,25 @@ def watch_loop(loop: AbstractEventLoop | None = None, *, client: Client | None =
         loop = get_running_loop()
     former = loop.get_exception_handler()
     if not isinstance(former, _LoopHandler):
-        handler = _LoopHandler(client or api.client, former, loop)
-        loop.set_exception_handler(handler)
-        _undo.append(handler.remove)
+        loop.set_exception_handler(_LoopHandler(client or api.client, former))
+        _loops.add(loop)
 
 
 def uninstall() -> None:
-    """Put the former hooks back; one that somebody chained theirs onto stays, and captures nothing any more."""
-    while _undo:
-        _undo.pop()()
+    """Put the former hooks back. Where somebody chained theirs onto ours, ours stays and reports nothing any more."""
+    while _chained:
+        _chained.pop().client = None
+    if isinstance(sys.excepthook, _SysHook):
+        sys.excepthook = sys.excepthook.former
+    if isinstance(threading.excepthook, _ThreadHook):
+        threading.excepthook = threading.excepthook.former
+    for loop in tuple(_loops):
+        handler = loop.get_exception_handler()
+        if isinstance(handler, _LoopHandler):
+            loop.set_exception_handler(handler.former)
+    _loops.clear()
+
+
+def _is_an_end(error: BaseException) -> bool:
+    """Whether it only says that the program or a task is to end; by name, since asyncio may not be loaded."""
+    return not isinstance(error, Exception) and any(base.__name__ in _NO_ERRORS for base in type(error).__mro__)

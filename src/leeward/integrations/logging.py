@@ -52,34 +52,35 @@ class LeewardHandler(logging.Handler):
         super().__init__(level)
         self.client = client or api.client
 
-    def createLock(self) -> None:
+    def createLock(self) -> None:  # noqa: N802 - the base class's name
         """None: there is nothing to protect, and nobody can wait for it, be it in a signal handler or after a fork."""
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> Any:
-        """As `logging.Handler` does it, without a lock; a filter's own error is treated as logging's other handlers do."""
-        chosen = self.filter(record)
+        """As `logging.Handler` does it, but without a lock."""
+        chosen: Any = self.filter(record)
         if isinstance(chosen, logging.LogRecord):  # from Python 3.12 on a filter may replace it
             record = chosen
         if chosen:
             self.emit(record)
+        last_resort = logging.lastResort
+        if last_resort is not None and self._is_alone(record, last_resort.level):
+            last_resort.handle(record)  # without this handler it would have been printed, so it still is
         return chosen
 
     def emit(self, record: logging.LogRecord) -> None:
         """Capture one record."""
-        if _is_own(record.name) or getattr(_inside, "capture", False):
+        if getattr(_inside, "capture", False):
             return
         _inside.capture = True
         try:
-            if not self.client.disabled:
+            if not self.client.disabled and not _is_own(record.name):
                 self._capture(record)
         except Exception as error:
             # Boundary: what goes wrong in here must not reach the line that logs.
             self.client._swallow(error)
         finally:
             _inside.capture = False
-        if logging.lastResort is not None and record.levelno >= logging.lastResort.level and _is_alone(record.name):
-            logging.lastResort.handle(record)  # without this handler it would have been printed
 
     def _capture(self, record: logging.LogRecord) -> None:
         properties: dict[str, Any] = {
@@ -91,7 +92,7 @@ class LeewardHandler(logging.Handler):
         if record.stack_info:
             properties["stack_info"] = record.stack_info
         properties.update((name, value) for name, value in record.__dict__.items() if name not in STANDARD)
-        level = _level(record.levelno)
+        level = _level(record.levelno or 0)
         time_ms = int(record.created * 1000)
         exception = record.exc_info[1] if record.exc_info else None
         if exception is not None:
@@ -102,6 +103,21 @@ class LeewardHandler(logging.Handler):
                 self.client.capture_exception(exception, properties, level=level, timestamp=time_ms)
                 return
         self.client.log(level, _message(record), properties, timestamp=time_ms)
+
+    def _is_alone(self, record: logging.LogRecord, level: int) -> bool:
+        """Whether `logging` would have printed this itself: no handler but ours gets it, and of ours this one first."""
+        name = record.name
+        if type(name) is not str or record.levelno < level:  # without a name it came from no logger
+            return False
+        first = None
+        logger: logging.Logger | None = logging.getLogger(name)
+        while logger is not None:
+            for handler in logger.handlers:
+                if not isinstance(handler, LeewardHandler):
+                    return False
+                first = first or handler
+            logger = logger.parent if logger.propagate else None
+        return first is self
 
 
 def setup(
@@ -142,15 +158,5 @@ def _message(record: logging.LogRecord) -> str:
         return record.msg if isinstance(record.msg, str) else type(record.msg).__name__
 
 
-def _is_own(name: str) -> bool:
-    return name == OWN or name.startswith(f"{OWN}.")
-
-
-def _is_alone(name: str) -> bool:
-    """Whether no handler but ours gets what this logger logs."""
-    logger: logging.Logger | None = logging.getLogger(name)
-    while logger is not None:
-        if any(not isinstance(handler, LeewardHandler) for handler in logger.handlers):
-            return False
-        logger = logger.parent if logger.propagate else None
-    return True
+def _is_own(name: Any) -> bool:
+    return type(name) is str and (name == OWN or name.startswith(f"{OWN}."))

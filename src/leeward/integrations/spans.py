@@ -12,7 +12,7 @@ import os
 from time import perf_counter, time_ns
 
 from leeward.sender.blocks import parse_traceparent
-from leeward.sender.context import CURRENT
+from leeward.sender.context import CURRENT, Context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,17 @@ class OpenSpan:
         correlation_id: Of the span and of all that is captured in it; else the task's.
     """
 
-    __slots__ = ("_began_ms", "_began_s", "_client", "_outside", "_parent_id", "inherits", "sampled", "span_id", "trace_id")
+    __slots__ = (
+        "_began_ms",
+        "_began_s",
+        "_client",
+        "_outside",
+        "_parent_id",
+        "inherits",
+        "sampled",
+        "span_id",
+        "trace_id",
+    )
 
     def __init__(self, client: Client, *, traceparent: str | None = None, correlation_id: str = "") -> None:
         self._client = client
@@ -41,17 +51,21 @@ class OpenSpan:
         self._began_ms = time_ns() // 1_000_000
         outside = self._outside = CURRENT.get()
         trace_id, parent_id = parse_traceparent(traceparent)
-        self.trace_id = trace_id or outside.trace_id or os.urandom(16).hex()
-        self.span_id = os.urandom(8).hex()
+        digits = os.urandom(24).hex()
+        self.trace_id = trace_id or outside.trace_id or digits[16:]
+        self.span_id = digits[:16]
         self.inherits = not parent_id and bool(outside.span_id)
         self._parent_id = parent_id or outside.span_id
         self.sampled = outside.sampled if self.inherits else None
         CURRENT.set(
-            outside.replaced(
-                trace_id=self.trace_id,
-                span_id=self.span_id,
-                sampled=self.sampled,
-                correlation_id=correlation_id or outside.correlation_id,
+            Context(
+                outside.distinct_id,
+                outside.session_id,
+                correlation_id or outside.correlation_id,
+                self.trace_id,
+                self.span_id,
+                self.sampled,
+                outside.properties,
             )
         )
 
@@ -94,22 +108,23 @@ class OpenSpan:
             fields["error"] = error
         self._client._record("span", name, properties, fields, {"timestamp": self._began_ms, **keywords})
 
-    def leave(self) -> None:
-        """Give the task its former context back; one that left in another task than it came keeps it."""
-        now = CURRENT.get()
-        if now.span_id == self.span_id:
-            outside = self._outside
-            CURRENT.set(
-                now.replaced(
-                    trace_id=outside.trace_id,
-                    span_id=outside.span_id,
-                    sampled=outside.sampled,
-                    correlation_id=outside.correlation_id,
-                )
-            )
+    def leave(self, *, forget: bool = False) -> None:
+        """Give the task its former context back; one that left in another task than it came keeps it.
+
+        Args:
+            forget: Also what `set_context` said meanwhile.
+        """
+        now, outside = CURRENT.get(), self._outside
+        if now.span_id != self.span_id:
+            return
+        if not forget:
+            outside = now.replaced(trace_id=outside.trace_id, span_id=outside.span_id, sampled=outside.sampled)
+        CURRENT.set(outside)
 
 
 def type_name(error: BaseException) -> str:
     """The exception's type as a traceback prints it."""
     kind = type(error)
-    return kind.__qualname__ if kind.__module__ in {"builtins", "__main__"} else f"{kind.__module__}.{kind.__qualname__}"
+    return (
+        kind.__qualname__ if kind.__module__ in {"builtins", "__main__"} else f"{kind.__module__}.{kind.__qualname__}"
+    )

@@ -16,8 +16,11 @@ __all__ = ["MOUNTS", "is_on_network", "type_of"]
 
 MOUNTS: Final = "/proc/self/mountinfo"
 NETWORK: Final = frozenset(
-    "afs beegfs ceph cifs coda davfs fuse.ceph fuse.davfs fuse.gcsfuse fuse.glusterfs fuse.goofys fuse.rclone fuse.s3fs"
-    " fuse.sshfs glusterfs gpfs lustre ncpfs nfs nfs4 orangefs pvfs2 smb2 smb3 smbfs".split()
+    {
+        *("afs", "beegfs", "ceph", "cifs", "coda", "davfs", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4"),
+        *("orangefs", "pvfs2", "smb2", "smb3", "smbfs", "fuse.ceph", "fuse.davfs", "fuse.gcsfuse", "fuse.glusterfs"),
+        *("fuse.goofys", "fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
+    }
 )
 
 

@@ -176,10 +176,12 @@ def _next_record(data: bytes, start: int, written_end: int, salt: int, sequences
     """Find the first whole record that begins at or after *start*."""
     import re  # noqa: PLC0415  only damage asks for it, and the client must not pay for it
 
-    # Of a plausible sequence the upper five bytes are known; the type is never zero, the two bytes after the flags are.
-    uppers = range(sequences.start >> 24, ((sequences.stop - 1) >> 24) + 1)
-    known = b"|".join(re.escape(upper.to_bytes(5, "little")) for upper in uppers)
-    header = re.compile(b"(?s)(?=.{11}(?:" + known + rb")[\x01-\xff].\x00\x00)")
+    # Of a plausible sequence the upper bytes are known; the type is never zero, the two bytes after the flags are.
+    low_bytes = next(low for low in range(3, 8) if (sequences.stop - 1 >> 8 * low) - (sequences.start >> 8 * low) < 8)
+    uppers = range(sequences.start >> 8 * low_bytes, (sequences.stop - 1 >> 8 * low_bytes) + 1)
+    known = b"|".join(re.escape(upper.to_bytes(8 - low_bytes, "little")) for upper in uppers)
+    skipped = b"%d" % (8 + low_bytes)
+    header = re.compile(b"(?s)(?=.{" + skipped + b"}(?:" + known + rb")[\x01-\xff].\x00\x00)")
     for candidate in header.finditer(data, start):
         if candidate.start() >= written_end:
             break

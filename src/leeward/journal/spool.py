@@ -9,7 +9,7 @@ import os
 
 from leeward.journal.files import OsFiles
 from leeward.journal.owner import Owner, owner_of
-from leeward.journal.spool_home import ERRORS, FORMING, REST, SpoolHome, remove
+from leeward.journal.spool_home import ERRORS, FORMING, REST, SpoolHome, remove, remove_all
 from leeward.journal.spool_reader import LeftLane, SpoolReader
 
 TYPE_CHECKING = False
@@ -30,23 +30,25 @@ class LeftSpool:
         self._files = files
         self._lock = lock
 
+    def is_drained(self) -> bool:
+        """Say whether everything that we can read is delivered."""
+        return all(reader.pending() == (0, 0) and not reader.unread for reader in self.readers)
+
     def finish(self) -> bool:
         """Remove the spool if everything in it is delivered; let go of it in any case.
 
         Returns:
             Whether it is gone. What is left may be adopted, later or by another process.
         """
-        is_done = all(
-            [reader.pending() == (0, 0) and not reader.unread and not reader.is_refused for reader in self.readers]
-        )
-        removed = is_done and remove(self._files, self.directory)
+        is_refused = any(reader.is_refused for reader in self.readers)
+        removed = self.is_drained() and not is_refused and remove(self._files, self.directory, self.readers)
         self._lock.release()
         return removed
 
     def clear(self) -> int:
         """Remove the spool with all that is in it; how many records went."""
         records = sum([reader.pending()[0] for reader in self.readers])
-        removed = remove(self._files, self.directory)
+        removed = remove_all(self._files, self.directory)
         self._lock.release()
         return records if removed else 0
 
@@ -79,7 +81,7 @@ def orphans(folder: str, *, files: Files | None = None) -> Iterator[LeftSpool]:
         own = os.path.join(folder, name)
         if name.startswith(FORMING):
             if not owner.is_alive():
-                remove(files, own)  # its process died while making it: it never held a record
+                remove_all(files, own)  # its process died while making it: it never held a record
             continue
         left = adopt(own, files=files)
         if left is not None:

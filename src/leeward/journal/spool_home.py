@@ -21,16 +21,16 @@ from leeward.errors import Unavailable
 from leeward.journal.files import OsFiles
 from leeward.journal.owner import Owner
 from leeward.journal.spool_reader import SpoolReader
-from leeward.journal.spool_writer import FIRST_BYTES, SEGMENT_BYTES, SpoolWriter
+from leeward.journal.spool_writer import FIRST_BYTES, SEGMENT_BYTES, SpoolWriter, segment_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Final
 
     from leeward.journal.files import Files, Lock
 
-__all__ = ["ERRORS", "FORMING", "REST", "SPOOL_BYTES_MAX", "Quota", "SpoolHome", "remove"]
+__all__ = ["ERRORS", "FORMING", "REST", "SPOOL_BYTES_MAX", "Quota", "SpoolHome", "remove", "remove_all"]
 
 SPOOL_BYTES_MAX: Final = 64 * 1024 * 1024
 FORMING: Final = ".new-"
@@ -46,9 +46,7 @@ class Quota:
 
     __slots__ = ("_lanes", "_on_dropped", "bytes_max", "others_bytes")
 
-    def __init__(
-        self, bytes_max: int = SPOOL_BYTES_MAX, on_dropped: Callable[[int], None] = lambda count: None
-    ) -> None:
+    def __init__(self, bytes_max: int = SPOOL_BYTES_MAX, on_dropped: Callable[[int], None] = lambda _: None) -> None:
         self.bytes_max = bytes_max
         self.others_bytes = 0
         self._on_dropped = on_dropped
@@ -155,6 +153,7 @@ class SpoolHome:
             _make_private(files, folder)
             # Others see the spool only once it is locked: an unlocked one looks like a dead process's.
             forming = os.path.join(folder, FORMING + name)
+            files.mkdir(forming)
             files.mkdir(os.path.join(forming, ERRORS))
             files.mkdir(os.path.join(forming, REST))
             lock = files.lock(os.path.join(forming, "lock"))
@@ -221,7 +220,7 @@ class SpoolHome:
         for lane in self.lanes:
             lane.stop()
             self._quota.remove(lane)
-        removed = self.is_drained() and remove(self.files, self.directory)
+        removed = self.is_drained() and remove(self.files, self.directory, self.readers)
         self.lock.release()
         return removed
 
@@ -233,7 +232,7 @@ class SpoolHome:
             lane.stop()
             self._quota.remove(lane)
         records = sum([reader.pending()[0] for reader in self.readers])
-        remove(self.files, self.directory)
+        remove_all(self.files, self.directory)
         self.lock.release()
         return records
 
@@ -245,14 +244,22 @@ class SpoolHome:
         self.lock.release()
 
 
-def remove(files: Files, directory: str) -> bool:
-    """Remove a spool with all that is in it, the lock last. False if something stays."""
+def remove(files: Files, directory: str, readers: Iterable[SpoolReader]) -> bool:
+    """Remove a spool in which nothing waits; false if something stays, as a segment does that the readers do not know."""
+    for reader in readers:
+        reader.clear_away()
+    return remove_all(files, directory, keep=lambda name: segment_number(name) is not None)
+
+
+def remove_all(files: Files, directory: str, keep: Callable[[str], bool] = lambda _: False) -> bool:
+    """Remove a spool with all that is in it, the lock last; false if something stays."""
     try:
         for name in sorted(files.listdir(directory), key="lock".__eq__):
             path = os.path.join(directory, name)
             if name in (ERRORS, REST):
-                for segment in files.listdir(path):
-                    files.unlink(os.path.join(path, segment))
+                for inner in files.listdir(path):
+                    if not keep(inner):
+                        files.unlink(os.path.join(path, inner))
                 files.rmdir(path)
             else:
                 files.unlink(path)

@@ -19,7 +19,7 @@ from zlib import crc32
 from leeward.errors import ConfigError
 from leeward.journal import frame, segment
 from leeward.journal.files import read_all, write_all
-from leeward.journal.spool_writer import Segment
+from leeward.journal.spool_writer import Segment, segment_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,50 +51,71 @@ _HEAD: Final = Struct("<IIQB")
 
 
 class Run:
-    """Consecutive records of one type and one process, as they are gathered. `ends` are their ends in their files."""
+    """Consecutive records of one type and one process, as they are gathered; `position` is behind the last in its file."""
 
-    __slots__ = ("_bytes_left", "_count_max", "ends", "instance", "is_full", "payloads", "sequences", "type")
+    __slots__ = (
+        "_breaks",
+        "_bytes_left",
+        "_count_left",
+        "instance",
+        "is_full",
+        "payloads",
+        "position",
+        "sequences",
+        "type",
+    )
 
     def __init__(self, *, bytes_max: int, count_max: int) -> None:
         self.payloads: list[bytes] = []
         self.sequences: list[int] = []
-        self.ends: list[int] = []
         self.type = 0
         self.instance = b""
         self.is_full = False
+        self.position = 0
+        self._breaks: list[tuple[int, int]] = []  # from which record on they lie end to end, and where it begins
         self._bytes_left = bytes_max
-        self._count_max = count_max
+        self._count_left = count_max
 
     def add(self, data: bytes, base: int, salt: int | None) -> int:
         """Add the records at the beginning of *data*, which stands at *base* in its file; give how many bytes they take.
 
         It ends at what does not fit in (`is_full` then), and at what is not a whole record. With *salt*, the checksums
-        are looked at.
+        are looked at. It runs while callers wait for the interpreter, so it does as little as it can.
         """
-        payloads, sequences, ends = self.payloads, self.sequences, self.ends
-        kind_taken, bytes_left, count_max = self.type, self._bytes_left, self._count_max
-        unpack, size, offset = _HEAD.unpack_from, len(data), 0
-        while not self.is_full and (start := offset + frame.HEADER_BYTES) <= size:
+        payloads, add_payload, add_sequence = self.payloads, self.payloads.append, self.sequences.append
+        kind_taken, bytes_left, count_left = self.type, self._bytes_left, self._count_left
+        unpack, last, offset, is_full = _HEAD.unpack_from, len(data) - frame.HEADER_BYTES, 0, self.is_full
+        if base != self.position or not payloads:
+            self._breaks.append((len(payloads), base))
+        while offset <= last and not is_full:
             length, checksum, sequence, kind = unpack(data, offset)
+            start = offset + frame.HEADER_BYTES
             end = start + length
-            if not kind or end > size:
-                break
             payload = data[start:end]
+            if len(payload) != length or not kind:
+                break
             if salt is not None and crc32(payload, crc32(data[offset + 8 : start], salt)) != checksum:
                 break
-            if (kind != kind_taken or length > bytes_left) and payloads:
-                self.is_full = True
-                break
-            kind_taken = kind
+            if kind != kind_taken or length > bytes_left:
+                if payloads:
+                    is_full = True
+                    break
+                kind_taken = kind
+            add_payload(payload)
+            add_sequence(sequence)
             bytes_left -= length
-            payloads.append(payload)
-            sequences.append(sequence)
-            ends.append(base + end)
+            count_left -= 1
+            is_full = count_left <= 0 or bytes_left <= 0
             offset = end
-            if bytes_left <= 0 or len(payloads) >= count_max:
-                self.is_full = True
-        self.type, self._bytes_left = kind_taken, bytes_left
+        self.type, self._bytes_left, self._count_left, self.is_full = kind_taken, bytes_left, count_left, is_full
+        self.position = base + offset
         return offset
+
+    def end_of(self, index: int) -> int:
+        """Where a record ends in its file."""
+        first, begin = next(place for place in reversed(self._breaks) if place[0] <= index)
+        between = self.payloads[first : index + 1]
+        return begin + len(between) * frame.HEADER_BYTES + sum(map(len, between))
 
 
 class _Share:
@@ -148,6 +169,8 @@ class SpoolReader:
                 self._fill(run)
             except OSError:
                 self._stopped_by_the_disk()
+            if not run.payloads:
+                self._give_back()
         return run
 
     def acknowledge(self, count: int) -> None:
@@ -161,7 +184,7 @@ class SpoolReader:
             if last <= max(before, share.first):
                 continue
             share.segment.delivered += last - max(before, share.first)
-            share.segment.mark = self._run.ends[last - 1]
+            share.segment.mark = self._run.end_of(last - 1)
             if share.is_over and last == share.last:
                 self._remove(share.segment)
             else:
@@ -199,6 +222,12 @@ class SpoolReader:
             part.token.append(None)
             return None
         return records
+
+    def clear_away(self) -> None:
+        """Remove the files of segments in which nothing waits any more. What we do not know of stays."""
+        for part in self.lane.ordered():
+            if part.number not in self._newer:
+                self.lane.unlink(part)
 
     @property
     def is_refused(self) -> bool:
@@ -268,7 +297,7 @@ class SpoolReader:
             if self._is_of_another(part, run):
                 return False
             if len(run.payloads) > first:
-                start = run.ends[-1]
+                start = run.position
             return self._gather_pieces(
                 part, run, start, lambda at, size: read_all(self._files, fd, size, at), part.salt
             )
@@ -304,6 +333,7 @@ class SpoolReader:
     ) -> bool:
         """Add records piece by piece; whether all that there are were added."""
         position = part.mark if start is None else start
+        run.position = 0  # of another file
         size = PIECE_BYTES
         while not part.blank_from or position < part.blank_from:
             data = read(position, size)
@@ -352,7 +382,7 @@ class SpoolReader:
             if is_all or not run.payloads:
                 part.records = max(part.records, part.delivered + records)
                 return records, payload_bytes
-            start = run.ends[-1]
+            start = run.position
 
     def _nothing_is_left(self, part: Segment, counted: int) -> None:
         """What was counted before we looked, and is not there, is lost."""
@@ -407,8 +437,7 @@ class LeftLane:
                 names = self._files.listdir(self.directory)
             except FileNotFoundError:  # which is certain; any other error tells nothing
                 names = []
-            stems = (name[:-4] for name in names if name.endswith(".seg"))
-            numbers = sorted({int(stem) for stem in stems if stem.isascii() and stem.isdigit()})
+            numbers = sorted({number for name in names if (number := segment_number(name)) is not None})
             self._segments = {
                 number: Segment(number, os.path.join(self.directory, f"{number:08d}.seg")) for number in numbers
             }

@@ -14,6 +14,7 @@ from leeward.journal.files import OsFiles, read_all
 from leeward.journal.owner import owner_of
 from leeward.journal.spool import owner_in
 from leeward.journal.spool_home import ERRORS, REST
+from leeward.journal.spool_writer import segment_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ def _segments(files: Files, directory: str, *, lane: str, is_dead: bool) -> Iter
     except OSError:
         return
     for name in names:
-        stem = name.removesuffix(".seg")
-        if stem == name or not (stem.isascii() and stem.isdigit()):
+        number = segment_number(name)
+        if number is None:
             continue
         path = os.path.join(place, name)
         try:
@@ -75,7 +76,7 @@ def _segments(files: Files, directory: str, *, lane: str, is_dead: bool) -> Iter
             size = unsent_bytes(files, path)
         except OSError:
             continue  # it was delivered just now, or is not ours to read
-        yield Found(directory, int(stem), is_error=lane == ERRORS, is_dead=is_dead, changed_s=changed_s, bytes=size)
+        yield Found(directory, number, is_error=lane == ERRORS, is_dead=is_dead, changed_s=changed_s, bytes=size)
 
 
 def unsent_bytes(files: Files, path: str) -> int:

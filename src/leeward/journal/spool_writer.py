@@ -30,6 +30,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import stat
 import sys
 from itertools import count
 
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from leeward.journal.files import Files
     from leeward.journal.spool_home import Quota
 
-__all__ = ["FIRST_BYTES", "SEGMENT_BYTES", "Segment", "SpoolWriter"]
+__all__ = ["FIRST_BYTES", "SEGMENT_BYTES", "Segment", "SpoolWriter", "segment_number"]
 
 SEGMENT_BYTES: Final = 2 * 1024 * 1024
 FIRST_BYTES: Final = 64 * 1024
@@ -147,6 +148,12 @@ class Segment:
         while length := frame.length_needed(mapped[position : position + frame.HEADER_BYTES], 0):
             position += length
         return position
+
+
+def segment_number(name: str) -> int | None:
+    """Give the number of the segment that a file of a lane is; None if it is something else."""
+    stem = name.removesuffix(".seg")
+    return int(stem) if stem != name and stem.isascii() and stem.isdigit() else None
 
 
 class SpoolWriter:
@@ -281,13 +288,11 @@ class SpoolWriter:
         return sum([segment.bytes for segment in (*self.segments.copy().values(), *self._spare)])
 
     def is_intact(self) -> bool:
-        """Say whether the active file is still the one that a later process would find under its name."""
+        """Say whether a later process would find what is appended now: the active file under its name, or its place."""
         active = self._active
-        if active is None:
-            return False
-        if not active.number:
-            return True
         try:
+            if active is None or not active.number:
+                return stat.S_ISDIR(os.lstat(self.directory).st_mode)
             status = os.lstat(active.path)
         except OSError:
             return False

@@ -4,13 +4,12 @@ Promises  Never waits and never logs; time is linear in the text, so that the ca
           5 ms for 131,072 characters of any kind. A text in which nothing is found comes back as the same object.
           What is replaced is the secret alone where its bounds are clear (`?token=<redacted>&page=2`), else more.
           Cleaning twice changes nothing. Numbers, booleans, None and empty texts are never secrets.
-By name   Whole words, split at signs and at camelCase: `X-Api-Key`, `dbPassword`, `client_secrets`. Under such a name
-          every text is replaced, however deep; so is the second of a pair (`["Cookie", "a=b"]`) and the `value` beside
-          such a `name`. Names that only sound so stay: `session_id`, `max_tokens`, `token_count`, `idempotency_key`.
+By name   Under a secret name (`scrub/names`) every text is replaced, however deep; so is the second of a pair
+          (`["Cookie", "a=b"]`) and the `value` beside such a `name`.
 By form   Keys of known providers, JWT, PEM, bearer tokens, payment cards, passwords in URLs, and `name=value` or
           `"name": "value"` with a secret name inside a text, at any depth of JSON within JSON. The same in base64.
 Not here  texts below 8 characters, keys without a known form, secrets that were split, encrypted or compressed.
-Limits    of one text, what is behind its first 1,000 suspicious places is replaced without a closer look.
+Limits    what is behind the first 500 to 1,000 suspicious places of a text is replaced without a closer look.
 
 The usual case must be cheap. One translation of the bytes into four classes (word, digit, separator, other) and three
 searches in C answer it for all texts of a dict at once: `may_hold_secret` costs 0.6 µs for 300 characters, where the
@@ -21,24 +20,46 @@ from __future__ import annotations
 
 from binascii import a2b_base64
 
+from leeward.scrub.names import (
+    SECRET_WORDS,
+    STEMS,
+    is_secret_name,
+    plain_names,
+    remember_plain,
+    secret_words,
+    words_set,
+)
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from re import Match, Pattern
+    from re import Match
+    from types import ModuleType
     from typing import Any, Final
 
-__all__ = ["REDACTED", "TEXT_CHARS_MIN", "clean", "clean_text", "is_secret_name", "load", "may_hold_secret", "plain_names"]
+__all__ = [
+    "REDACTED",
+    "TEXT_CHARS_MIN",
+    "clean",
+    "clean_text",
+    "is_secret_name",
+    "load",
+    "may_hold_secret",
+    "plain_names",
+]
 
 REDACTED: Final = "<redacted>"
 TEXT_CHARS_MIN: Final = 8  # a shorter text holds no secret by its form
 RUN_CHARS_MIN: Final = 16  # every key of a known form has this many letters, digits, `-` and `_` in a row
 CARD_DIGITS_MIN: Final = 13
-PLACES_MAX: Final = 1_000  # of one kind, in one text
+PLACES_MAX: Final = 1_000  # of one kind, in one text: long words, one secret word, cards, addresses
+VALUES_MAX: Final = 500  # of a secret name, or a card's number to be summed up, in one text
+TEXTS_MAX: Final = 500  # with secrets, in one value; what is suspicious behind them goes as a whole
+BLOB_CHARS_MIN: Final = 4_096  # base64 this long is one text or none, not words that are joined by its signs
 BASE64_LEVELS_MAX: Final = 2
-NAME_CHARS_MAX: Final = 48  # of a name inside a text, to the left and right of its secret word
 SHORT_CHARS_MAX: Final = 2_000  # a text this short is first asked by a pattern for a separator behind a name
 PROSE_CHARS_MIN: Final = 4  # of a value behind a colon without quotes
 BRACKETS_MAX: Final = 200  # of a list or object under a secret name inside a text
-REMEMBERED_MAX: Final = 4_096  # names and short texts whose answer is kept; then it starts anew
+REMEMBERED_MAX: Final = 4_096  # short texts that are known to be clean; then it starts anew
 REMEMBERED_CHARS_MAX: Final = 64
 
 _LETTERS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -58,98 +79,108 @@ _KINDS: Final = _classes((b"w", _LETTERS + b"-_"), (b"d", _DIGITS), (b"=", b"=:%
 _WORDS: Final = _classes((b"w", _LETTERS + _DIGITS + b"-_"))
 _BASE64: Final = _classes((b"w", _LETTERS + _DIGITS + b"+/"))
 _AREAS: Final = _classes((b"w", _LETTERS + _DIGITS + b"-_+/.~="))
-_RUN: Final = b"w" * RUN_CHARS_MIN
+_RUN: Final = "w" * RUN_CHARS_MIN
+_RUN_BYTES: Final = b"w" * RUN_CHARS_MIN
+_HEX: Final = "0123456789abcdefABCDEF-"
+_HEX_LENGTHS: Final = frozenset((32, 36, 40, 64))  # UUIDs and digests: met often, and never a secret by their form
 
-# --- names ------------------------------------------------------------------------------------------------------------
-
-_SINGULAR: Final = (
-    "auth authorization token secret password passwd passcode passphrase pwd key jwt bearer sso saml csrf xsrf cookie "
-    "credential session private apikey"
-).split()
-_SECRET_WORDS: Final = frozenset(_SINGULAR + [f"{word}s" for word in _SINGULAR if word != "token"])
-_SECRET_ENDINGS: Final = ("password", "passwd", "secret", "apikey", "token")  # of words that were written as one
-_SECRET_WHOLE: Final = frozenset("accesskey authkey privatekey secretkey sessionkey signingkey encryptionkey".split())
-# What such a name says about a secret without being one.
-_HARMLESS_LAST: Final = frozenset("tokens count counts type method provider status length limit usage expires at".split())
-_HARMLESS_KEYS: Final = frozenset("public primary foreign partition sort routing idempotency dedup".split())
-_HARMLESS_NAMES: Final = frozenset([("session", "id"), ("session", "ids"), ("distinct", "id"), ("fingerprint",)])
-# A colon behind one of these alone is prose as a rule: "Session: started".
-_PROSE: Final = frozenset("auth bearer key keys private session sessions sso saml".split())
-_FAULTS: Final = frozenset("bad duplicate expired invalid malformed missing no unexpected unknown wrong".split())
-# One of these is part of every secret name, in lower case.
-_STEMS: Final = tuple(
-    "key token secret pass auth pwd cookie session credential bearer private jwt srf saml sso sig".split()
+_CARD_FORMS: Final = (  # between spaces, hyphens or nothing
+    "d" * CARD_DIGITS_MIN,
+    "dddd dddd dddd",
+    "ddddwddddwdddd",
+    "dddd dddddd dddd",
+    "ddddwddddddwdddd",
 )
+_W: Final = ord("w")
+_SLASHES: Final = frozenset("+/")
+_OPENING: Final = frozenset("[{(")
+_QUERY: Final = frozenset("?&")
+_DOUBLED: Final = {str(digit): 2 * digit // 10 + 2 * digit % 10 for digit in range(10)}
+# By first digit, as the card schemes give them out.
+_CARD_LENGTHS: Final = {"2": (16,), "3": (14, 15, 16), "4": (13, 16, 19), "5": (16,), "6": tuple(range(13, 20))}
 
-plain_names: Final[set[str]] = set()  # names that are neither secret nor hold a secret; at most `REMEMBERED_MAX`
-_secret_names: Final[dict[str, bool]] = {}
+# A colon behind one of these alone is prose as a rule: "Session: started".
+_PROSE: Final = words_set("auth bearer key keys private session sessions sso saml")
+_FAULTS: Final = words_set("bad duplicate expired invalid malformed missing no unexpected unknown wrong")
+_COOKIES: Final = words_set("cookie cookies")
+_PASSWORDS: Final = words_set("password passwd passphrase passcode pass pwd secret")  # these are made of digits, too
+_MAY_HOLD_TEXT: Final = frozenset((str, list, dict))
 _clean_texts: Final[set[str]] = set()
+_loaded_patterns: Final[list[ModuleType]] = []
 
 
-def is_secret_name(name: str) -> bool:
-    """Whether what stands under this name is a secret."""
-    known = _secret_names.get(name)
-    if known is None:
-        low = name.lower()
-        known = any(stem in low for stem in _STEMS) and _is_secret(_words_of(name))
-        if len(name) <= REMEMBERED_CHARS_MAX:
-            if len(_secret_names) >= REMEMBERED_MAX:
-                _secret_names.clear()
-            _secret_names[name] = known
-    return known
+def load() -> None:
+    """Compile the patterns now, so that no capture pays for it."""
+    if not _loaded_patterns:
+        from leeward.scrub import patterns  # noqa: PLC0415 - 5 ms: not for a program that captures nothing
+
+        _loaded_patterns.append(patterns)
 
 
-def _words_of(name: str) -> tuple[str, ...]:
-    return tuple(word.lower() for word in _loaded().word.findall(name))
-
-
-def _is_secret(words: tuple[str, ...]) -> bool:
-    if not words or words[-1] in _HARMLESS_LAST or words[-2:] in _HARMLESS_NAMES or words[-1:] in _HARMLESS_NAMES:
-        return False
-    if words[-1] == "key" and len(words) > 1 and words[-2] in _HARMLESS_KEYS:
-        return False
-    if words[-1] == "pass" and len(words) > 1:
-        return True
-    return any(word in _SECRET_WORDS or word in _SECRET_WHOLE or word.endswith(_SECRET_ENDINGS) for word in words)
+def _loaded() -> ModuleType:
+    load()
+    return _loaded_patterns[0]
 
 
 # --- plain values -----------------------------------------------------------------------------------------------------
 
 
-def clean(value: Any, *, secret: bool = False) -> Any:
-    """A bounded plain value without its secrets. Lists and dicts are changed in place; `secret`: every text goes."""
-    kind = type(value)
-    if kind is str:
-        return (REDACTED if value else value) if secret else clean_text(value)
-    if kind is list:
-        # A header as a pair; bytes are texts by now.
-        is_pair = len(value) == 2 and type(value[0]) is str and type(value[1]) is str
-        if is_pair and not secret and is_secret_name(value[0]):
-            value[1] = clean(value[1], secret=True)
-        value[:] = [clean(item, secret=secret) for item in value]
+def clean(value: Any) -> Any:
+    """A bounded plain value without its secrets; lists and dicts are changed in place."""
+    return _Cleaning().value(value, secret=False)
+
+
+class _Cleaning:
+    """One value's way through: how many more texts with secrets are looked at closely."""
+
+    __slots__ = ("texts_left",)
+
+    def __init__(self) -> None:
+        self.texts_left = TEXTS_MAX
+
+    def value(self, value: Any, *, secret: bool) -> Any:
+        kind = type(value)
+        if kind is str:
+            return (REDACTED if value else value) if secret else self.text(value)
+        if kind is list:
+            return self.sequence(value, secret=secret)
+        return self.mapping(value, secret=secret) if kind is dict else value
+
+    def text(self, text: str) -> str:
+        if self.texts_left:
+            cleaned = clean_text(text)
+            self.texts_left -= cleaned is not text
+            return cleaned
+        return REDACTED if len(text) >= TEXT_CHARS_MIN and may_hold_secret(text) else text
+
+    def sequence(self, value: list[Any], *, secret: bool) -> list[Any]:
+        # A header as a pair; what were bytes are texts by now.
+        if len(value) == 2 and type(value[0]) is type(value[1]) is str and is_secret_name(value[0]):
+            value[1] = self.value(value[1], secret=True)
+        for index, item in enumerate(value):
+            if type(item) in _MAY_HOLD_TEXT:
+                value[index] = self.value(item, secret=secret)
         return value
-    return _clean_dict(value, secret) if kind is dict else value
+
+    def mapping(self, value: dict[str, Any], *, secret: bool) -> dict[str, Any]:
+        renamed = False
+        for key, item in value.items():
+            is_secret = secret
+            if key not in plain_names:
+                is_secret = secret or is_secret_name(key) or (key == "value" and _is_named_secret(value))
+                if clean_text(key) is not key:
+                    renamed = True
+                elif not is_secret and key != "value":
+                    remember_plain(key)
+            if type(item) in _MAY_HOLD_TEXT:
+                value[key] = self.value(item, secret=is_secret)
+        return _renamed(value) if renamed else value
 
 
-def _clean_dict(value: dict[str, Any], secret: bool) -> dict[str, Any]:
-    renamed = False
-    for key, item in value.items():
-        if key in plain_names:
-            if secret or type(item) in _MAY_HOLD_TEXT:
-                value[key] = clean(item, secret=secret)
-            continue
-        is_secret = is_secret_name(key)
-        if clean_text(key) is not key:
-            renamed = True
-        elif not is_secret and key != "value":
-            if len(plain_names) >= REMEMBERED_MAX:
-                plain_names.clear()
-            plain_names.add(key)
-        elif key == "value" and not secret:
-            name = value.get("name")
-            is_secret = type(name) is str and is_secret_name(name)
-        value[key] = clean(item, secret=secret or is_secret)
-    return _renamed(value) if renamed else value
+def _is_named_secret(value: dict[str, Any]) -> bool:
+    """A header as {"name": …, "value": …}."""
+    name = value.get("name")
+    return type(name) is str and is_secret_name(name)
 
 
 def _renamed(value: dict[str, Any]) -> dict[str, Any]:
@@ -161,65 +192,77 @@ def _renamed(value: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-_MAY_HOLD_TEXT: Final = frozenset((str, list, dict))
-
 # --- texts ------------------------------------------------------------------------------------------------------------
 
 
 def may_hold_secret(text: str) -> bool:
     """Whether a text needs a closer look; False is certain."""
-    kinds = text.encode("ascii", "replace").translate(_KINDS)
-    return b"=" in kinds or _RUN in kinds.replace(b"d", b"w") or kinds.count(b"d") >= CARD_DIGITS_MIN
+    kinds = text.encode("ascii", "replace").translate(_KINDS).decode()  # searches are faster in a str
+    return (
+        "=" in kinds
+        or (kinds.count("d") >= CARD_DIGITS_MIN and _has_card_form(kinds))
+        or _RUN in kinds.replace("d", "w")
+    )
+
+
+def _has_card_form(kinds: str) -> bool:
+    return any(form in kinds for form in _CARD_FORMS)
 
 
 def clean_text(text: str) -> str:
     """The text with what is secret by its form replaced; the same object if there is nothing."""
-    if len(text) < TEXT_CHARS_MIN:
+    length = len(text)
+    if length < TEXT_CHARS_MIN:
         return text
-    if len(text) > REMEMBERED_CHARS_MAX:
-        return _look(text, 0) if may_hold_secret(text) else text
-    if text in _clean_texts:
+    if length > REMEMBERED_CHARS_MAX:
+        return _cleaned(text, 0)
+    if text in _clean_texts or (length in _HEX_LENGTHS and not text.strip(_HEX)):
         return text
-    if may_hold_secret(text):
-        cleaned = _look(text, 0)
-        if cleaned is not text:
-            return cleaned
-    if len(_clean_texts) >= REMEMBERED_MAX:
-        _clean_texts.clear()
-    _clean_texts.add(text)
-    return text
+    cleaned = _cleaned(text, 0)
+    if cleaned is text:
+        if len(_clean_texts) >= REMEMBERED_MAX:
+            _clean_texts.clear()
+        _clean_texts.add(text)
+    return cleaned
 
 
-def _look(text: str, level: int) -> str:
-    """A closer look at a suspicious text. `level`: how many layers of base64 it was taken out of."""
-    look = _Look(text, level)
-    look.at_runs()
-    look.at_names()
-    look.at_addresses()
-    look.at_cards()
-    return look.result()
+def _cleaned(text: str, level: int) -> str:
+    """`level`: out of how many layers of base64 the text was taken."""
+    raw = text.encode("ascii", "replace")  # one byte a character: the same positions
+    kinds = raw.translate(_KINDS).decode()
+    has_separator = "=" in kinds
+    has_digits = kinds.count("d") >= CARD_DIGITS_MIN and _has_card_form(kinds)
+    first_run = kinds.replace("d", "w").find(_RUN)
+    if not (has_separator or has_digits or first_run >= 0):
+        return text
+    look = _Look(text, raw, level)
+    if first_run >= 0:
+        look.at_runs(first_run)
+    if has_separator:
+        look.at_names()
+        look.at_addresses()
+    if has_digits:
+        look.at_cards()
+    return look.result() if look.spans else text
 
 
 class _Look:
-    """One text and the spans of it that are to be replaced. Each method looks for one kind of place."""
+    """A closer look at one text, and the spans of it that are to be replaced. Each method looks for one kind."""
 
-    __slots__ = ("decodings", "level", "patterns", "raw", "spans", "text", "wide", "wide_end")
+    __slots__ = ("level", "patterns", "raw", "spans", "text", "wide", "wide_end")
 
-    def __init__(self, text: str, level: int) -> None:
+    def __init__(self, text: str, raw: bytes, level: int) -> None:
         self.text = text
+        self.raw = raw
         self.level = level
         self.patterns = _loaded()
-        self.raw = text.encode("ascii", "replace")  # one byte a character: the same positions
         self.spans: list[tuple[int, int]] = []
-        self.decodings = 0
-        self.wide: bytes | None = None
+        self.wide = b""
         self.wide_end = 0
 
     def result(self) -> str:
-        if not self.spans:
-            return self.text
         self.spans.sort()
-        parts = []
+        parts: list[str] = []
         done = start = 0
         end = -1
         for first, last in [*self.spans, (len(self.text) + 1, 0)]:
@@ -232,13 +275,14 @@ class _Look:
             start, end = first, last
         return "".join(parts) + self.text[done:]
 
+    def give_up(self, start: int) -> None:
+        """Too much to look at: the rest goes."""
+        self.spans.append((start, len(self.text)))
+
     # Long words: keys, tokens, PEM, base64.
 
-    def at_runs(self) -> None:
+    def at_runs(self, start: int) -> None:
         words = self.raw.translate(_WORDS)
-        start = words.find(_RUN)
-        if start < 0 or not self.text.strip("0123456789abcdef-"):  # a UUID or a digest is met often and holds none
-            return
         self.at_pem()
         areas = self.raw.translate(_AREAS)
         area_end = 0
@@ -248,11 +292,10 @@ class _Look:
                 self.at_area(area_start, area_end)
             end = words.find(b" ", start)
             end = len(words) if end < 0 else end
-            self.at_base64(start, end)
-            start = words.find(_RUN, end)
+            start = words.find(_RUN_BYTES, self.at_base64(start, end))
             if start < 0:
                 return
-        self.spans.append((start, len(self.text)))
+        self.give_up(start)
 
     def at_pem(self) -> None:
         start = self.text.find("-----BEGIN ")
@@ -266,7 +309,8 @@ class _Look:
     def at_area(self, start: int, end: int) -> None:
         """Characters of keys and paths in a row: keys anywhere in it, or all of it behind `Bearer` or `Basic`."""
         text = self.text
-        self.spans += [match.span() for match in self.patterns.provider.finditer(text, start, end)]
+        if end - start not in _HEX_LENGTHS or text[start:end].strip(_HEX):
+            self.spans += [match.span() for match in self.patterns.PROVIDER.finditer(text, start, end)]
         scheme = text[max(0, start - 7) : start].lower()
         if scheme == "bearer ":
             if end - start >= 24 or not text[start:end].strip(".=").isalpha():
@@ -274,31 +318,34 @@ class _Look:
         elif scheme.endswith("basic ") and ":" in _decoded(text[start:end]):
             self.spans.append((start, end))
 
-    def at_base64(self, start: int, end: int) -> None:
-        """A run of word characters, what it is a part of in the other alphabet, and its parts between `-` and `_`."""
+    def at_base64(self, start: int, end: int) -> int:
+        """A run of word characters, what it is a part of in the other alphabet, and its parts between `-` and `_`.
+
+        Returns up to where the text is settled.
+        """
         text = self.text
         run = text[start:end]
         if self.level >= BASE64_LEVELS_MAX or run.islower() or run.isupper():  # encoded text is of both
-            return
-        self.at_encoded(start, end)
-        if "-" in run or "_" in run:
-            for part in self.patterns.part.finditer(text, start, end):
-                self.at_encoded(*part.span())
-        if end >= self.wide_end and (text[end : end + 1] in _SLASHES or text[max(0, start - 1) : start] in _SLASHES):
-            wide = self.raw.translate(_BASE64) if self.wide is None else self.wide
-            self.wide = wide
+            return end
+        if text[end : end + 1] in _SLASHES or text[max(0, start - 1) : start] in _SLASHES:
+            self.wide = self.wide or self.raw.translate(_BASE64)
             for inside in (start, end - 1):
-                if wide[inside] == _W and inside >= self.wide_end:
-                    first, self.wide_end = _around(wide, inside)
+                if self.wide[inside] == _W and inside >= self.wide_end:
+                    first, self.wide_end = _around(self.wide, inside)
                     self.at_encoded(first, self.wide_end)
+                    if self.wide_end - first >= BLOB_CHARS_MIN:
+                        return self.wide_end
+        self.at_encoded(start, end)
+        if ("-" in run or "_" in run) and end - start < BLOB_CHARS_MIN:
+            for part in self.patterns.BASE64_PART.finditer(text, start, end):
+                self.at_encoded(*part.span())
+        return end
 
     def at_encoded(self, start: int, end: int) -> None:
         text = self.text
-        self.decodings += 1
-        if self.decodings <= PLACES_MAX:
-            inner = _decoded(text[start:end])
-            if len(inner) < TEXT_CHARS_MIN or not may_hold_secret(inner) or _look(inner, self.level + 1) is inner:
-                return
+        inner = _decoded(text[start:end])
+        if len(inner) < TEXT_CHARS_MIN or _cleaned(inner, self.level + 1) is inner:
+            return
         while text[end : end + 1] == "=":
             end += 1
         self.spans.append((start, end))
@@ -307,13 +354,12 @@ class _Look:
 
     def at_names(self) -> None:
         text = self.text
-        if not (":" in text or "=" in text or "%3" in text):
-            return
-        if len(text) <= SHORT_CHARS_MAX and not self.patterns.separator.search(text):
+        if len(text) <= SHORT_CHARS_MAX and not self.patterns.SEPARATOR.search(text):
             return
         low = text.replace("\u0130", "i").lower()  # the only letter that is longer in lower case
+        low = low.replace("tokens", "t-kens")  # these are counted
         places: list[int] = []
-        for stem in _STEMS:
+        for stem in STEMS:
             at = low.find(stem)
             room = PLACES_MAX
             while at >= 0 and room:
@@ -321,31 +367,37 @@ class _Look:
                 at = low.find(stem, at + len(stem))
                 room -= 1
             if at >= 0:
-                self.spans.append((at, len(text)))
+                self.give_up(at)
         places.sort()
         done = -1
-        match = self.patterns.assignment.match
+        room = VALUES_MAX
+        match = self.patterns.ASSIGNMENT.match
         for place in places:
             if place > done:
                 found = match(text, place)
                 if found:
+                    before = len(self.spans)
                     done = self.at_assignment(place, found)
+                    room -= len(self.spans) - before
+                    if not room:
+                        self.give_up(done)
+                        break
 
     def at_assignment(self, place: int, found: Match[str]) -> int:
         """`place` is the end of the secret word in the name. Returns up to where the text is settled."""
         text = self.text
-        start = place
-        leftmost = max(0, place - NAME_CHARS_MAX)
-        while start > leftmost and text[start - 1] in _NAME_CHARACTERS:
-            start -= 1
+        left = self.patterns.NAME_BACKWARDS.match(text[max(0, place - self.patterns.NAME_CHARS_MAX) : place][::-1])
+        start = place - left.end() if left else place
+        if text[max(0, start - 1) : start] == "%":
+            start += 2  # the digits of an escaped sign in front of the name
         name = text[start : found.end(1)]
         _, name_quote, separator, value_quote = found.groups()
         value = found.end()
-        if not is_secret_name(name) and not self.is_signature(start, name, separator):
+        words = secret_words(name) or self.signature_words(start, name, separator)
+        if not words:
             return place
-        words = _words_of(name)
         is_prose = separator == ":" and not name_quote
-        if is_prose and (words[-1] not in _SECRET_WORDS or words[0] in _FAULTS):  # KeyError: 'name'
+        if is_prose and (words[-1] not in SECRET_WORDS or words[0] in _FAULTS):  # KeyError: 'name'
             return place
         if value_quote:
             return self.replace(value, self.closing(value_quote.removeprefix("b"), value))
@@ -355,27 +407,28 @@ class _Look:
             return place
         return self.at_bare_value(value, name, words, is_prose=is_prose)
 
-    def is_signature(self, start: int, name: str, separator: str) -> bool:
+    def signature_words(self, start: int, name: str, separator: str) -> tuple[str, ...]:
         """A signed URL opens what it names."""
-        return separator != ":" and self.text[start - 1 : start] in _QUERY and name.lower().endswith(("sig", "signature"))
+        is_query = separator != ":" and self.text[max(0, start - 1) : start] in _QUERY
+        return ("signature",) if is_query and name.lower().endswith(("sig", "signature")) else ()
 
     def at_bare_value(self, start: int, name: str, words: tuple[str, ...], *, is_prose: bool) -> int:
         text, patterns = self.text, self.patterns
         if is_prose and words[-1] in _COOKIES:
             return self.replace(start, self.line_end(start))
         if words[-1] == "authorization":
-            scheme = patterns.scheme.match(text, start)
+            scheme = patterns.SCHEME.match(text, start)
             if scheme:
                 start = scheme.end()
                 if scheme[1]:
                     return self.replace(start, self.line_end(start))
-        found = patterns.value.match(text, start)
+        found: Match[str] | None = patterns.VALUE.match(text, start)
         if not found:
             return start
         value = found[0]
-        if patterns.literal.fullmatch(value) and not (value[0] in "0123456789" and _PASSWORDS.intersection(words)):
+        if patterns.LITERAL.fullmatch(value) and not (value[0] in "0123456789" and _PASSWORDS.intersection(words)):
             return found.end()
-        if patterns.code.match(value) or value == name or (is_prose and len(value) < PROSE_CHARS_MIN):
+        if patterns.CODE.match(value) or value == name or (is_prose and len(value) < PROSE_CHARS_MIN):
             return found.end()
         return self.replace(start, found.end())
 
@@ -391,12 +444,13 @@ class _Look:
         return len(self.text)
 
     def line_end(self, start: int) -> int:
-        end = self.patterns.line_end.search(self.text, start)
+        end: Match[str] | None = self.patterns.LINE_END.search(self.text, start)
         return end.start() if end else len(self.text)
 
     def bracket_end(self, start: int) -> int:
         depth = 0
-        for count, bracket in enumerate(self.patterns.bracket.finditer(self.text, start)):
+        bracket: Match[str]
+        for count, bracket in enumerate(self.patterns.BRACKET.finditer(self.text, start)):
             depth += 1 if bracket[0] in _OPENING else -1
             if depth == 0:
                 return bracket.end()
@@ -412,15 +466,21 @@ class _Look:
     # Passwords in URLs, payment cards.
 
     def at_addresses(self) -> None:
-        if "@" in self.text and "://" in self.text:
-            self.spans += [match.span(1) for match in self.patterns.userinfo.finditer(self.text)]
+        if "@" in self.text and ":/" in self.text:
+            for count, match in enumerate(self.patterns.USERINFO.finditer(self.text)):
+                if count >= PLACES_MAX:
+                    self.give_up(match.start(1))
+                    break
+                self.spans.append(match.span(1))
 
     def at_cards(self) -> None:
-        if self.raw.translate(_KINDS).count(b"d") < CARD_DIGITS_MIN:
-            return
-        for count, match in enumerate(self.patterns.card.finditer(self.text)):
-            if count >= PLACES_MAX or _is_card(match[0]):
-                self.spans.append(match.span())
+        room = VALUES_MAX
+        for match in self.patterns.CARD.finditer(self.text):
+            digits = (match[1] or "").replace(" ", "").replace("-", "")
+            if digits and len(digits) in _CARD_LENGTHS[digits[0]]:
+                room -= 1
+                if room < 0 or _has_check_digit(digits):
+                    self.spans.append(match.span())
 
 
 def _around(classes: bytes, at: int) -> tuple[int, int]:
@@ -430,113 +490,20 @@ def _around(classes: bytes, at: int) -> tuple[int, int]:
 
 
 def _decoded(encoded: str) -> str:
-    """What base64 of either alphabet says, a character a byte; padded or not."""
+    """The text in base64 of either alphabet, padded or not; nothing if it is not a text."""
     encoded = encoded.rstrip("=").replace("-", "+").replace("_", "/")
     rest = len(encoded) % 4
     try:
-        return a2b_base64(encoded[:-1] if rest == 1 else encoded + "=" * (-len(encoded) % 4)).decode("latin-1")
-    except ValueError:
+        data = a2b_base64(encoded[:-1] if rest == 1 else encoded + "=" * (-len(encoded) % 4))
+        return data.decode()
+    except UnicodeDecodeError as error:
+        # Not a text, or one that was cut within its last letter.
+        return data[: error.start].decode() if error.start >= len(data) - 3 else ""
+    except ValueError:  # other signs, or a wrong length
         return ""
 
 
-def _is_card(spelling: str) -> bool:
-    """Luhn's sum, and a length that cards with this first digit have."""
-    digits = spelling.replace(" ", "").replace("-", "")
-    if len(digits) not in _CARD_LENGTHS[digits[0]]:
-        return False
-    return sum(map(int, digits[::-2] + "".join([_DOUBLED[digit] for digit in digits[-2::-2]]))) % 10 == 0
-
-
-_W: Final = ord("w")
-_SLASHES: Final = frozenset("+/")
-_OPENING: Final = frozenset("[{(")
-_QUERY: Final = frozenset("?&")
-_COOKIES: Final = frozenset(("cookie", "cookies"))
-_PASSWORDS: Final = frozenset("password passwd passphrase passcode pass pwd secret".split())
-_NAME_CHARACTERS: Final = frozenset((_LETTERS + _DIGITS + b"_-.").decode())
-_DOUBLED: Final = {str(digit): str(2 * digit // 10 + 2 * digit % 10) for digit in range(10)}
-_CARD_LENGTHS: Final = {"2": (16,), "3": (14, 15, 16), "4": (13, 16, 19), "5": (16,), "6": tuple(range(13, 20))}
-
-# --- patterns ---------------------------------------------------------------------------------------------------------
-
-# Each begins with a letter, so that they can be sorted by it: most are ruled out by one comparison.
-_PROVIDERS: Final = r"""
-    sk-(?:(?=[A-Za-z_-]{0,18}[0-9])[\w-]{13,}|[\w-]{20,})
-    [sr]k_(?:live|test|prod)_\w{10,}  whsec_[\w+/=]{16,}  sess-\w{20,}
-    A(?:KIA|SIA)[A-Z0-9]{16}  AIza[\w-]{30,}  ATATT3[\w=-]{20,}  AGE-SECRET-KEY-1\w{20,}
-    AA[\w-]{33}(?<=[0-9]:.{35})
-    ya29\.[\w-]{20,}  GOCSPX-[\w-]{20,}
-    gh[pousr]_\w{20,}  github_pat_\w{20,}  gl(?:pat|ptt|dt|rt|cbt|ft|soat|agent|imt)-[\w-]{16,}  gsk_\w{20,}
-    xox[a-z](?:\.xox[a-z])?-[\w-]{10,}  xapp-[\w-]{16,}  xai-\w{20,}
-    hf_\w{20,}  hvs\.[\w-]{20,}  hooks\.slack\.com/services/[\w/]{20,}
-    npm_\w{30,}  ntn_\w{20,}  pypi-[\w-]{16,}  pplx-\w{20,}  phx_\w{20,}  pat[A-Z0-9]\w{13}\.\w{30,}
-    lw_[A-Za-z0-9]{32}  lin_api_\w{20,}  r8_\w{20,}  tvly-[\w-]{16,}
-    SG\.[\w-]{16,}\.[\w-]{16,}  SK[0-9a-f]{32}  key-[0-9a-f]{32}
-    shp(?:at|ca|pa|ss)_\w{20,}  sntry[su]_[\w=+/]{20,}  sq0[a-z]{3}-[\w-]{20,}  sbp_\w{20,}
-    d(?:op|oo|or)_v1_\w{20,}  dapi[0-9a-f]{32}  dckr_pat_[\w-]{20,}  PMAK-[\w-]{20,}  NRAK-\w{20,}
-    eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*){0,3}
-"""
-_NAME: Final = r"[\w.-]{0,%d}+" % NAME_CHARS_MAX
-_QUOTE: Final = r"""\\{0,15}+["']|%2[27]"""
-_SEPARATOR: Final = r"=>|:?={1,3}+|:(?!//|:)|%3[AaDd]"
-_NEXT_NAME: Final = r"""(?![\s"']|\Z|[\w .-]{1,40}+=)"""  # what makes a sign the end of a value
-_VALUE: Final = (
-    r"""(?:[^\s&;,"'<\\)\]}%%]++|[&;,]%s|%%(?!2[267]|3[Bb])|\\(?![nrt"'\\])|<(?!/|redacted>)|[)\]}](?![\s,;.)\]}"']|\Z))++"""
-    % _NEXT_NAME
-)
-
-
-class _Patterns:
-    """All that needs `re`."""
-
-    __slots__ = (
-        "assignment bracket card code line_end literal part provider scheme separator userinfo value word".split()
-    )
-
-    def __init__(self) -> None:
-        import re
-
-        def pattern(source: str, flags: int = 0) -> Pattern[str]:
-            return re.compile(source, flags | re.ASCII)
-
-        self.provider = pattern(rf"(?<![A-Za-z0-9])(?:{_by_first_letter(_PROVIDERS.split())})")
-        self.part = pattern(r"[A-Za-z0-9]{%d,}+" % RUN_CHARS_MIN)
-        self.separator = pattern(r"""[=:%](?:(?<==)|(?<=%)3|(?<=[A-Za-z"'\s\\\]]:)(?!//|:))""")
-        self.assignment = pattern(rf"({_NAME})({_QUOTE})?\]?\s{{0,8}}+({_SEPARATOR})\s{{0,8}}+(b?(?:{_QUOTE}))?")
-        self.value = pattern(_VALUE)
-        self.literal = pattern(r"(?:true|false|null|none|nil|undefined|[-+]?[0-9]+(?:\.[0-9]+)?)", re.IGNORECASE)
-        self.code = pattern(r"[A-Za-z_][\w.]*[(\[]|self\.")
-        self.line_end = pattern(r"[\r\n\"']")
-        self.scheme = pattern(
-            r"(?:bearer|basic|token|negotiate|ntlm|api-?key|key|dpop|(digest|hawk|signature|aws4[\w-]*))[ \t]+",
-            re.IGNORECASE,
-        )
-        self.bracket = pattern(r"[\[\]{}()]")
-        self.userinfo = pattern(r"""://[^\s/?#@:"'<>\\]*+:([^\s/?#"'<>\\]+)@""")
-        self.card = pattern(
-            r"[2-6](?<![0-9A-Fa-f].)(?<![0-9]\..)(?:[0-9]{12,18}+|[0-9]{3}([ -])[0-9]{4}\1[0-9]{4}\1[0-9]{1,7}+"
-            r"|[0-9]{3}([ -])[0-9]{6}\2[0-9]{4,5}+)(?![0-9A-Fa-f])"
-        )
-        self.word = pattern(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-
-
-def _by_first_letter(sources: list[str]) -> str:
-    groups: dict[str, list[str]] = {}
-    for source in sources:
-        first, rest = (source[:1], source[1:]) if source[0] != "[" else (source[:4], source[4:])
-        groups.setdefault(first, []).append(rest)
-    return "|".join(f"{first}(?:{'|'.join(rests)})" for first, rests in groups.items())
-
-
-_patterns: list[_Patterns] = []
-
-
-def load() -> None:
-    """Compile the patterns now, so that no capture pays for it."""
-    if not _patterns:
-        _patterns.append(_Patterns())
-
-
-def _loaded() -> _Patterns:
-    load()
-    return _patterns[0]
+def _has_check_digit(digits: str) -> bool:
+    """Luhn's sum, as every card has it."""
+    doubled = sum([_DOUBLED[digit] for digit in digits[-2::-2]])
+    return (doubled + sum(map(int, digits[::-2]))) % 10 == 0

@@ -78,9 +78,14 @@ def bounded(value: Any) -> Any:
         if type(value) is dict and len(value) <= PLAIN_KEYS_MAX:
             plain = value.copy()  # first copied, then checked: another thread may be writing
             texts = []
+            has_new_names = False
             for key, item in plain.items():
-                if type(key) is not str or key not in plain_names:
+                if type(key) is not str:
                     break
+                if key not in plain_names:
+                    if len(key) > KEY_CHARS_MAX:
+                        break
+                    has_new_names = True
                 kind = type(item)
                 if kind is str:
                     if len(item) >= TELLING_CHARS_MIN:
@@ -97,8 +102,12 @@ def bounded(value: Any) -> Any:
                     break
             else:
                 # All texts at once: a secret that only seems to be there where two of them meet costs a closer look.
-                return clean(plain) if texts and may_hold_secret("\n".join(texts)) else plain
-        return clean(_Walk().value(value, 0))
+                if has_new_names or (texts and may_hold_secret("\n".join(texts))):
+                    return clean(plain)
+                return plain
+        walk = _Walk()
+        plain = walk.value(value, 0)
+        return clean(plain) if walk.needs_cleaning or may_hold_secret("\n".join(walk.texts)) else plain
     except Exception:
         # Boundary: the stack or memory may end here, or another thread change a set under us; the event still goes.
         return UNREADABLE
@@ -110,7 +119,7 @@ def bounded_text(value: Any, chars_max: int = KEY_CHARS_MAX) -> str:
         value = "" if value is None else _key_text(bounded(value))
     try:
         if len(value) > chars_max:
-            return clean_text(value[: chars_max + OVERLAP_CHARS])[:chars_max]  # type: ignore[no-any-return]
+            return clean_text(value[: chars_max + OVERLAP_CHARS])[:chars_max]
         return clean_text(value)
     except Exception:
         # Boundary: the stack or memory may end here.
@@ -137,12 +146,14 @@ def _key_text(plain: Any) -> str:
 class _Walk:
     """One value's way through: what is left of the limits, and the containers that are open."""
 
-    __slots__ = ("chars_left", "nodes_left", "path")
+    __slots__ = ("chars_left", "needs_cleaning", "nodes_left", "path", "texts")
 
     def __init__(self) -> None:
         self.nodes_left = NODES_MAX
         self.chars_left = TEXT_CHARS_MAX
         self.path: set[int] = set()
+        self.texts: list[str] = []
+        self.needs_cleaning = False  # there is a name that is not known to be plain, or a pair
 
     def value(self, value: Any, depth: int) -> Any:
         self.nodes_left -= 1
@@ -189,9 +200,10 @@ class _Walk:
             if self.nodes_left <= 0:
                 break
             taken += 1
-            if type(key) is str and len(key) <= KEY_CHARS_MAX and key not in result:
+            if type(key) is str and key in plain_names and key not in result:
                 self.chars_left -= len(key)
             else:
+                self.needs_cleaning = True
                 key = self.key(key, result, depth)  # noqa: PLW2901 - the same key, as text
             result[key] = self.value(item, depth + 1)
         if taken < length:
@@ -206,13 +218,18 @@ class _Walk:
             result.append(self.value(item, depth + 1))
         if len(result) < length:
             result.append(f"<{length - len(result)} more>")
+        if len(result) == 2:
+            self.needs_cleaning = True  # it may be a name and its value
         return result
 
     def key(self, key: Any, taken: dict[str, Any], depth: int) -> str:
         """A key's text; different keys of one dict stay different keys."""
         text = key if type(key) is str else _key_text(self.value(key, depth + 1))
         if len(text) > KEY_CHARS_MAX:
-            text = clean_text(text[: KEY_CHARS_MAX + OVERLAP_CHARS])[:KEY_CHARS_MAX] + f"…<cut {len(text) - KEY_CHARS_MAX}>"
+            text = (
+                clean_text(text[: KEY_CHARS_MAX + OVERLAP_CHARS])[:KEY_CHARS_MAX]
+                + f"…<cut {len(text) - KEY_CHARS_MAX}>"
+            )
         self.chars_left -= len(text)
         return f"{text}#{len(taken)}" if text in taken else text
 
@@ -220,10 +237,13 @@ class _Walk:
         length = str.__len__(value)
         room = min(STRING_CHARS_MAX, max(0, self.chars_left))
         self.chars_left -= min(length, room)
-        if length <= room:
-            return value if type(value) is str else str.__getitem__(value, slice(0, length))
-        kept = clean_text(str.__getitem__(value, slice(0, room + OVERLAP_CHARS)))
-        return kept[:room] + f"…<cut {length - room}>"
+        if length > room:
+            kept = clean_text(str.__getitem__(value, slice(0, room + OVERLAP_CHARS)))
+            value = kept[:room] + f"…<cut {length - room}>"
+        elif type(value) is not str:
+            value = str.__getitem__(value, slice(0, length))
+        self.texts.append(value)
+        return value
 
     def binary(self, value: bytes | bytearray) -> str:
         base: Any = bytes if issubclass(type(value), bytes) else bytearray

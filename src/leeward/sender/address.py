@@ -10,6 +10,7 @@ __all__ = ["Address", "parse", "split_authority"]
 
 PORTS: Final = {"http": 80, "https": 443}
 PORT_MAX: Final = 65535
+LABEL_CHARS_MAX: Final = 63
 
 
 class Address:
@@ -49,8 +50,8 @@ def split_authority(authority: str, port_default: int) -> tuple[str, int]:
         port = rest[1:]
     else:
         name, _, port = authority.partition(":")
-    if not name:
-        raise ValueError("the address has no name")
+    if not name.isascii() or not all(0 < len(label) <= LABEL_CHARS_MAX for label in name.removesuffix(".").split(".")):
+        raise ValueError("the address has no name, or one that no name service and no certificate can have")
     if not port:
         return name.lower(), port_default
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= PORT_MAX):

@@ -535,7 +535,7 @@ class Client(PostHogNames):
         self._off = config.disabled
         self._counts.last_error = config.problem
         if not config.disabled:
-            _load(config.wire)  # here and not in the first capture, which may be anywhere
+            _load(config)  # here and not in the first capture, which may be anywhere
         elif config.opted_out:
             _delete_left(config, self._counts)
         if former is not None and former.pid == getpid():
@@ -576,13 +576,15 @@ class Client(PostHogNames):
         self._counts.last_error = f"internal: {type(error).__name__}"
 
 
-def _load(wire: str) -> None:
-    """Import what the first event needs."""
+def _load(config: Config) -> None:
+    """Import what any call may need: a signal handler must not find an import that it has interrupted itself."""
     from leeward.scrub import secrets
+    from leeward.sender import blocks, exceptions  # noqa: F401 - loaded here, used later
     from leeward.sender.pipeline import encoder
 
     secrets.load()
-    encoder(wire)
+    encoder(config.wire)
+    config.folder  # noqa: B018 - worked out here, with hashlib
 
 
 def _delete_left(config: Config, counts: Counts) -> int:

@@ -121,17 +121,15 @@ class Connection:
         return unsent
 
     def _read(self, deadline_s: float) -> bytes:
-        if self._clock.monotonic_s() < deadline_s:
-            self._check()
-            self._socket.settimeout(self._left_s(deadline_s))
-            try:
-                return self._socket.recv(READ_BYTES)  # type: ignore[no-any-return]
-            except TimeoutError:
-                pass  # the process may have been stopped meanwhile: what came in time is still there
-        data = self._read_now()
-        if data is None:
-            raise TimeoutError("the answer took too long")
-        return data
+        self._check()
+        self._socket.settimeout(self._left_s(deadline_s))
+        try:
+            return self._socket.recv(READ_BYTES)  # type: ignore[no-any-return]
+        except TimeoutError:
+            data = self._read_now()  # the process may have been stopped meanwhile: what came in time is still there
+            if data is None:
+                raise
+            return data
 
     def _read_now(self) -> bytes | None:
         """What has come already; None if nothing has."""
@@ -175,6 +173,6 @@ def _identity(descriptor: int) -> tuple[int, int] | None:
     """Which socket this number is; None if it is none, and on systems where sockets are no files."""
     try:
         found = os.fstat(descriptor)
-    except (OSError, ValueError):
+    except OSError:
         return None
     return (found.st_dev, found.st_ino) if S_ISSOCK(found.st_mode) else None

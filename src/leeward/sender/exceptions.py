@@ -19,6 +19,7 @@ from itertools import islice
 from stat import S_ISREG
 
 from leeward.scrub.values import bounded_text
+from leeward.sender.messages import dict_of, group_members, message_of, module_of, type_dict, type_mro, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,11 +38,6 @@ STACK_CHARS_MAX: Final = 65_536
 PATH_CHARS_MAX: Final = 300
 NAME_CHARS_MAX: Final = 160
 LINE_CHARS_MAX: Final = 200
-NOTES_MAX: Final = 10
-ARGUMENTS_MAX: Final = 10
-ARGUMENT_DEPTH_MAX: Final = 4  # an exception as another's argument, as requests and urllib3 do it
-PLAIN_CHARS_MAX: Final = 8_192
-PLAIN_INT_BITS_MAX: Final = 1_024  # below the smallest limit that a host may set for int to str
 SOURCE_FILES_MAX: Final = 20
 SOURCE_BYTES_MAX: Final = 1 << 20  # of one file
 SOURCES_BYTES_MAX: Final = 2 << 20  # of all files of one exception; about 10 ms
@@ -76,35 +72,12 @@ PROVIDER_NAMES: Final = frozenset({"APIStatusError", "ElsewhereError"})
 PROVIDER_PACKAGES: Final = frozenset({"anthropic", "cohere", "groq", "litellm", "mistralai", "ollama", "openai"})
 
 # The interpreter's own descriptors: reading through them runs no code of the program's.
-_type_name: Final = type.__dict__["__name__"].__get__
 _type_qualname: Final = type.__dict__["__qualname__"].__get__
-_type_module: Final = type.__dict__["__module__"].__get__
-_type_mro: Final = type.__dict__["__mro__"].__get__
-_type_dict: Final = type.__dict__["__dict__"].__get__
-_args_of: Final = BaseException.__dict__["args"].__get__
 _traceback_of: Final = BaseException.__dict__["__traceback__"].__get__
 _cause_of: Final = BaseException.__dict__["__cause__"].__get__
 _context_of: Final = BaseException.__dict__["__context__"].__get__
 _hides_context: Final = BaseException.__dict__["__suppress_context__"].__get__
-_dict_of: Final = BaseException.__dict__["__dict__"].__get__  # every exception has one, also with __slots__ or frozen
-_group_message: Final = BaseExceptionGroup.__dict__["message"].__get__
-_group_members: Final = BaseExceptionGroup.__dict__["exceptions"].__get__
-_SLOT_WRAPPER: Final = type(BaseException.__dict__["__str__"])
-_FUNCTION: Final = type(bounded_text)
-_MODULE: Final = type(sys)
 _DICT_DESCRIPTORS: Final = (type(type.__dict__["__dict__"]), type(BaseException.__dict__["__suppress_context__"]))
-
-# What the C code of a class's `__str__` reads besides the arguments.
-_FIELDS_READ: Final = (
-    (OSError, ("errno", "strerror", "filename", "filename2")),
-    (ImportError, ("msg",)),
-    (SyntaxError, ("msg", "filename", "lineno")),
-)
-_UNICODE_ERRORS: Final[tuple[tuple[type, type], ...]] = (
-    (UnicodeDecodeError, bytes),
-    (UnicodeEncodeError, str),
-    (UnicodeTranslateError, str),
-)
 
 _STDLIB: Final = os.path.dirname(getattr(os, "__file__", None) or "?")
 _OPEN_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -138,13 +111,13 @@ def describe(exc: BaseException, *, handled: bool = True) -> dict[str, Any]:
 
 def was_captured(exc: BaseException) -> bool:
     """Whether this very object was captured; an exception that was raised from it is another one."""
-    return issubclass(type(exc), BaseException) and dict.get(_dict_of(exc), MARK) is True
+    return issubclass(type(exc), BaseException) and dict.get(dict_of(exc), MARK) is True
 
 
 def mark_captured(exc: BaseException) -> None:
     """Remember on the object itself that it was captured: nothing to clean up, and it survives pickling."""
     if issubclass(type(exc), BaseException):
-        dict.__setitem__(_dict_of(exc), MARK, True)
+        dict.__setitem__(dict_of(exc), MARK, True)
 
 
 def category_of(exc: BaseException) -> str:
@@ -152,8 +125,8 @@ def category_of(exc: BaseException) -> str:
 
     By the names of its classes and a status code that it carries: the packages meant here need not be there.
     """
-    bases = _type_mro(type(exc))
-    names = {_type_name(base) for base in bases}
+    bases = type_mro(type(exc))
+    names = {type_name(base) for base in bases}
     status = _status_of(exc, names)
     if status in {401, 403} or not names.isdisjoint(AUTHENTICATION_NAMES):
         return "authentication"
@@ -161,7 +134,7 @@ def category_of(exc: BaseException) -> str:
         return "network"
     if not names.isdisjoint(PROVIDER_NAMES):
         return "provider"
-    packages = {_module_of(base).partition(".")[0] for base in bases}
+    packages = {module_of(base).partition(".")[0] for base in bases}
     return "other" if packages.isdisjoint(PROVIDER_PACKAGES) else "provider"
 
 
@@ -189,8 +162,8 @@ def _is_unreachable(exc: BaseException) -> bool:
 
 def _attributes_of(value: Any) -> dict[str, Any]:
     """The instance's `__dict__`, read without asking its class; empty if it has none."""
-    for base in _type_mro(type(value)):
-        found = _type_dict(base).get("__dict__")
+    for base in type_mro(type(value)):
+        found = type_dict(base).get("__dict__")
         if found is not None:
             stored: Any = found.__get__(value) if type(found) in _DICT_DESCRIPTORS else {}
             return stored if type(stored) is dict else {}
@@ -207,11 +180,11 @@ def _error(exc: BaseException, *, handled: bool) -> dict[str, Any]:
     sources = _Sources()
     exceptions: list[dict[str, Any]] = []
     for number, (error, parent, source) in enumerate(chain):
-        module = _module_of(type(error))
+        module = module_of(type(error))
         exceptions.append(
             {
                 "type": bounded_text(_type_qualname(type(error)), NAME_CHARS_MAX),
-                "value": _value(error, message_chars_max),
+                "value": message_of(error, message_chars_max),
                 "module": None if module in {"", "builtins"} else bounded_text(module, NAME_CHARS_MAX),
                 "exception_id": number,
                 "parent_id": parent,
@@ -257,17 +230,8 @@ def _linked(error: BaseException) -> list[tuple[str, BaseException]]:
     elif context is not None and not _hides_context(error):
         linked.append(("context", context))
     if issubclass(type(error), BaseExceptionGroup):
-        linked += [("group", member) for member in islice(_group_members(error), EXCEPTIONS_MAX + 1)]
+        linked += [("group", member) for member in islice(group_members(error), EXCEPTIONS_MAX + 1)]
     return linked
-
-
-def _module_of(kind: type) -> str:
-    """The module that a class says it is from; empty if that is no text."""
-    try:
-        module = _type_module(kind)
-    except AttributeError:  # made by `type()` where there is no `__name__`
-        return ""
-    return module if type(module) is str else ""
 
 
 def _title(exception: dict[str, Any]) -> str:
@@ -339,116 +303,6 @@ def _syntax_lines(error: BaseException) -> list[str]:
     if type(text) is str and text.strip():
         lines.append(f"    {bounded_text(text.strip(), LINE_CHARS_MAX)}")
     return lines
-
-
-# --- messages
-
-
-def _value(error: Any, chars_max: int) -> str:
-    """The message, and behind it the notes that were added."""
-    if not issubclass(type(error), BaseException):
-        return _cut(error, chars_max)  # whoever captures a text as an error shall find it
-    message = _message(error, chars_max, 0)
-    notes = dict.get(_dict_of(error), "__notes__")
-    if type(notes) is not list or not notes:
-        return message
-    texts = [_cut(note, chars_max) for note in notes[:NOTES_MAX] if type(note) is str]
-    return _cut("\n".join([message, *texts]), chars_max)
-
-
-def _cut(text: Any, chars_max: int) -> str:
-    short = bounded_text(text, chars_max)
-    return f"{short}…<cut {len(text) - chars_max}>" if type(text) is str and len(text) > chars_max else short
-
-
-def _message(error: BaseException, chars_max: int, depth: int) -> str:
-    kind, args = type(error), _args_of(error)
-    owner = next(base for base in _type_mro(kind) if "__str__" in _type_dict(base))
-    if owner is BaseException and len(args) == 1 and type(args[0]) is str:
-        return _cut(args[0], chars_max)
-    if owner is BaseExceptionGroup:
-        count = len(_group_members(error))
-        return f"{_cut(_group_message(error), chars_max)} ({count} sub-exception{'' if count == 1 else 's'})"
-    try:
-        if _may_say(error, kind, owner):
-            return _cut(_type_dict(owner)["__str__"](error), chars_max)
-    except Exception:
-        # A field was deleted, or is plain but not what the class expects: then the arguments speak.
-        pass
-    return _arguments_text(error, args, owner, chars_max, depth)
-
-
-def _may_say(error: BaseException, kind: type, owner: type) -> bool:
-    """Whether the `__str__` of `owner` is the standard library's and sees nothing but plain values."""
-    if not _is_standard(owner):
-        return False
-    for base, text_kind in _UNICODE_ERRORS:
-        if owner is base:
-            return _is_whole(error, base, text_kind)
-    if not _is_plain(_args_of(error)):
-        return False
-    method = _type_dict(owner)["__str__"]
-    if type(method) is _SLOT_WRAPPER:
-        fields = [(base, name) for base, names in _FIELDS_READ if issubclass(owner, base) for name in names]
-        return all(_is_plain(_type_dict(base)[name].__get__(error)) for base, name in fields)
-    if type(method) is not _FUNCTION or not _is_standard(kind):
-        return False  # a subclass may put its own property where the method expects a value
-    stored = _dict_of(error)
-    return all(_is_plain(dict.get(stored, name)) for name in method.__code__.co_names)
-
-
-def _is_whole(error: BaseException, base: type, text_kind: Any) -> bool:
-    """Whether a UnicodeError's fields fit together: its C code trusts them, and with others reads beyond the text."""
-    fields: Any = _type_dict(base)
-    text = fields["object"].__get__(error)
-    start, end, reason = (fields[name].__get__(error) for name in ("start", "end", "reason"))
-    encoding = "" if base is UnicodeTranslateError else fields["encoding"].__get__(error)
-    return (
-        type(text) is text_kind
-        and type(start) is type(end) is int
-        and 0 <= start <= end <= len(text)
-        and type(encoding) is type(reason) is str
-    )
-
-
-def _is_standard(kind: type) -> bool:
-    """Whether this class is really the one that the standard library has under its name."""
-    name = _module_of(kind)
-    if name.partition(".")[0] not in sys.stdlib_module_names:
-        return False
-    module = sys.modules.get(name)
-    return type(module) is _MODULE and module.__dict__.get(_type_name(kind)) is kind
-
-
-def _is_plain(value: Any, depth: int = 0) -> bool:
-    """Whether `str()` and `repr()` of it run no foreign code, and in little time."""
-    kind = type(value)
-    if kind is str or kind is bytes:
-        return len(value) <= PLAIN_CHARS_MAX
-    if kind is int:
-        return bool(value.bit_length() <= PLAIN_INT_BITS_MAX)
-    if kind is tuple or kind is list:
-        return depth < 2 and len(value) <= ARGUMENTS_MAX and all(_is_plain(item, depth + 1) for item in tuple(value))
-    return value is None or kind is bool or kind is float
-
-
-def _arguments_text(error: BaseException, args: tuple[Any, ...], owner: type, chars_max: int, depth: int) -> str:
-    """A message without asking the class: its arguments, or the text that it calls its message."""
-    if owner is not BaseException and not any(type(arg) is str for arg in args):
-        message = dict.get(_dict_of(error), "message")
-        if type(message) is str:
-            return _cut(message, chars_max)
-    texts = []
-    for arg in args[:ARGUMENTS_MAX]:
-        if issubclass(type(arg), BaseException):
-            inner = _message(arg, chars_max, depth + 1) if depth < ARGUMENT_DEPTH_MAX else "…"
-            name = bounded_text(_type_name(type(arg)))
-            texts.append(f"{name}: {inner}" if inner else name)
-        else:
-            texts.append(_cut(arg, chars_max))
-    if len(args) > ARGUMENTS_MAX:
-        texts.append(f"<{len(args) - ARGUMENTS_MAX} more>")
-    return texts[0] if len(texts) == 1 else _cut(f"({', '.join(texts)})", chars_max) if texts else ""
 
 
 # --- frames

@@ -10,25 +10,24 @@ Limits    Between two looks, the sum over all processes may be above the quota.
 
 from __future__ import annotations
 
-import math
 import os
-from functools import partial
 
 from leeward.journal.spool import adopt
 from leeward.journal.spool_home import ERRORS, REST
 from leeward.journal.spool_survey import survey
+from leeward.journal.spool_writer import SpoolWriter
 from leeward.sender.lanes import ReaderLane
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from typing import Final
+    from collections.abc import Iterator, Sequence
+    from typing import Any, Final
 
     from leeward.clock import Clock
     from leeward.journal.spool import SpoolHome
     from leeward.journal.spool_home import Quota
     from leeward.journal.spool_survey import Found
-    from leeward.journal.spool_writer import Segment, SpoolWriter
+    from leeward.journal.spool_writer import Segment
     from leeward.sender.results import Counts
 
 __all__ = ["AGE_MAX_S", "LOOK_EVERY_S", "ROTATE_S", "Limits"]
@@ -113,25 +112,24 @@ class Limits:
         if excess <= 0:
             return
         mine = {left.reader.lane.directory: left for left in adopted}
-        oldest: list[tuple[bool, float, int, Callable[[], object]]] = []
+        oldest: list[tuple[bool, float, int, SpoolWriter | ReaderLane | None, Any]] = []
         for part in self._found:
             lane = mine.get(os.path.join(part.directory, ERRORS if part.is_error else REST))
-            if lane is not None:
-                drop = partial(self._drop, lane, part.number, "spool_full")
-            else:
-                drop = partial(self._drop_left, [part], "spool_full")
-            oldest.append((part.is_error, part.changed_s, part.bytes, drop))
+            oldest.append((part.is_error, part.changed_s, part.bytes, lane, part))
         for home in homes:
             for own in home.lanes:
-                for closed in own.droppable():
-                    drop = partial(self._drop_own, own, closed)
-                    oldest.append((own.is_error, _changed_s(closed.path), closed.bytes, drop))
+                oldest += [(own.is_error, _changed_s(part.path), part.bytes, own, part) for part in own.droppable()]
         oldest.sort(key=lambda candidate: candidate[:2])
-        for _, _, size, drop in oldest:
+        for _, _, size, holder, part in oldest:
             if excess <= 0:
                 return
             excess -= size
-            drop()
+            if isinstance(holder, SpoolWriter):
+                self._drop_own(holder, part)
+            elif holder is not None:
+                self._drop(holder, part.number, "spool_full")
+            else:
+                self._drop_left([part], "spool_full")
 
     def _drop_own(self, lane: SpoolWriter, closed: Segment) -> None:
         count = lane.drop(closed)
@@ -164,4 +162,4 @@ def _changed_s(path: str) -> float:
     try:
         return os.lstat(path).st_mtime
     except OSError:
-        return math.inf
+        return float("inf")

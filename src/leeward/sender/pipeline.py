@@ -13,7 +13,7 @@ from time import time_ns
 from leeward.clock import SystemClock
 from leeward.resilience.retry import Retry
 from leeward.scrub.values import bounded, bounded_text
-from leeward.sender import worker as work
+from leeward.sender import device, hook, worker as work
 from leeward.sender.context import CURRENT, EMPTY
 from leeward.sender.given import event_id_of, level_of, sorted_out, timestamp_of
 from leeward.sender.notes import Notes
@@ -214,16 +214,12 @@ class Pipeline:
     def device_id(self) -> str:
         """The id that events carry; read, or made, once a process."""
         if self._device_id is None:
-            from leeward.sender.device import device_id
-
-            self._device_id = device_id(self.config.root)
+            self._device_id = device.device_id(self.config.root)
         return self._device_id
 
     def reset_device_id(self) -> str:
         """Take a new one."""
-        from leeward.sender.device import reset
-
-        self._device_id = reset(self.config.root)
+        self._device_id = device.reset(self.config.root)
         return self._device_id
 
     def keep(self, record_type: int, encoded: bytes) -> bool:
@@ -298,10 +294,8 @@ class Pipeline:
 
     def _asked(self, kind: str, name: str, data: dict[str, Any], values: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
         """What `before_send` makes of an event; None if it is not to be sent, or if the hook failed."""
-        from leeward.sender.hook import ask  # only who has a hook pays for it
-
         try:
-            changed = ask(self._before_send, kind, name, data, values)  # type: ignore[arg-type]  # looked at by our caller
+            changed = hook.ask(self._before_send, kind, name, data, values)  # type: ignore[arg-type]  # looked at by our caller
         except Exception:
             # Boundary: the hook is the program's; what it failed on is never sent as it was.
             self.counts.drop("before_send_failed")

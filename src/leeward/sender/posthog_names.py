@@ -27,7 +27,7 @@ def older_order(
         name, properties, distinct_id = properties, rest[0] if rest else None, name
     elif event is not None:
         name, distinct_id = event, distinct_id or name or None
-    if groups:
+    if groups is not None:
         properties = {"$groups": groups, **(properties if type(properties) is dict else {})}
     return name, properties, distinct_id
 

@@ -103,15 +103,15 @@ def _covers(entry: str, name: str, port: int) -> bool:
     if not entry.startswith("[") and entry.count(":") > 1:
         entry = f"[{entry}]"
     try:
-        host, entry_port = split_authority(entry, port)
+        host, entry_port = split_authority(entry.lstrip("."), port)
     except ValueError:
         return False
     if entry_port != port:
         return False
     if address:
         return _packed(host) == address
-    domain = host.strip(".")
-    return bool(domain) and (name == domain or name.endswith("." + domain))
+    domain = host.removesuffix(".")
+    return name == domain or name.endswith("." + domain)
 
 
 def _in_range(entry: str, address: bytes) -> bool:

@@ -90,12 +90,12 @@ class Resolver:
         sockets = network()
         try:
             return self._getaddrinfo(name, port, sockets.AI_NUMERICHOST)
-        except (OSError, UnicodeError):
+        except OSError:
             return []  # a name
 
     def _getaddrinfo(self, name: str, port: int, flags: int) -> Addresses:
         sockets = network()
-        # As bytes: for text, getaddrinfo imports an encoding that costs 5 to 15 ms.
+        # As bytes (a name is ASCII, see `address`): for text, getaddrinfo imports an encoding that costs 5 to 15 ms.
         return sockets.getaddrinfo(name.encode("ascii"), port, type=sockets.SOCK_STREAM, flags=flags)  # type: ignore[no-any-return]
 
     def _ask(self, name: str, port: int, deadline_s: float, clock: Clock) -> Addresses:
@@ -113,15 +113,16 @@ class Resolver:
     def _current(self, name: str, port: int, clock: Clock) -> _LookUp | None:
         """The look-up that runs, else a new one of this name; None if it cannot have a thread."""
         with self._lock:
-            if self._running is None:
-                running = _LookUp(name, port)
-                self._running = running
-                try:
-                    # Looked up now, not at import: gevent may have put its own in place.
-                    (self._start or _thread.start_new_thread)(self._run, (running, clock))
-                except RuntimeError:
-                    self._running = None  # refused, as it is while the interpreter ends
-            return self._running
+            running = self._running
+            if running is not None:
+                return running
+            self._running = running = _LookUp(name, port)
+            try:
+                # Looked up now, not at import: gevent may have put its own in place.
+                (self._start or _thread.start_new_thread)(self._run, (running, clock))
+            except RuntimeError:
+                self._running = running = None  # refused, as it is while the interpreter ends
+            return running
 
     def _run(self, running: _LookUp, clock: Clock) -> None:
         """The helper thread."""

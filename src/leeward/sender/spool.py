@@ -243,9 +243,11 @@ class Spool:
 
     def _open(self) -> SpoolHome | None:
         started_s = self._clock.monotonic_s()
+        if self._refuse_network and is_on_network(self._folder):
+            self._counts.last_error = "spool_on_network"
+            self._rest()
+            return None
         try:
-            if self._refuse_network and is_on_network(self._folder):
-                raise Unavailable("the default place for spools is on a network file system", code="spool_on_network")
             home = self._create(self._folder, instance=self._instance, quota=self._quota)
         except Unavailable as error:
             self._counts.last_error = error.code
@@ -315,7 +317,7 @@ class Spool:
     def _let_go(self, adopted: _Adopted) -> None:
         """Remove an adopted spool, or leave it: for a later try if events wait in it, or if nobody can tell."""
         left = adopted.left
-        if not left.finish() and all([reader.pending() == (0, 0) and not reader.unread for reader in left.readers]):
+        if not left.finish() and left.is_drained():
             self._hopeless.add(left.directory)
 
 

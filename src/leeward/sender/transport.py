@@ -114,8 +114,7 @@ class HttpTransport:
             connection = self._connection or self._connect(deadline_s)
             request = b"POST %s%s%s\r\n%s" % (connection.prefix, head, connection.credentials, body)
             keep = connection.exchange(request, answer, deadline_s)
-        except (OSError, ValueError, ImportError) as error:
-            # ValueError: a name that TLS cannot take. ImportError: no descriptor is left to read a module with.
+        except (OSError, ImportError) as error:  # ImportError: no descriptor is left to read a module with
             answer.cut(cause(error))
         if not keep:
             self.close()

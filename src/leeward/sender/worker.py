@@ -464,8 +464,8 @@ class Worker:
 
     def _settle(self, batch: _Batch) -> None:
         del self._batches[0]
+        self._settled += len(batch.events)  # first: who begins to wait in between must not aim too low
         batch.lane.settle(len(batch.events))
-        self._settled += len(batch.events)
         self._waiting_since_s = None
         self._progress()
 

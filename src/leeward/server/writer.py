@@ -424,7 +424,7 @@ class Writer:
         half = self._seals.is_half(block)
         doubtful = [chunk.batch_key for chunk, repeats in completing if may_be_counted(chunk, repeats, half=half)]
         found: list[BatchPlaces] = [{}]
-        if doubtful and self._insist(lambda: found.append({})):
+        if doubtful and self._insist(lambda: found.append(self._store.batch_places(doubtful))):
             return None
         return batch_rows(completing, self._log.instance, found[-1], half=half)
 

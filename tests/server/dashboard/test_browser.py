@@ -16,6 +16,7 @@ from leeward.clock import SystemClock
 from leeward.errors import Unavailable
 from leeward.server.dashboard import render
 from leeward.server.dashboard.overview import OverviewState
+from leeward.store.clients import ClientAccount, ClientAccounts
 from page_server import CHROMIUM_FLAGS, Pages, chromium, event, served
 from xss_payloads import PAYLOADS
 
@@ -67,6 +68,7 @@ def site():
 def overview(site):
     held = site.pages.overview
     held.minutes_held, held.events, held.held_state, held.raises = [], [], HEALTHY, None
+    held.held_clients = ClientAccounts()
     return held
 
 
@@ -111,6 +113,12 @@ def named(page, name):
 
 def now(site):
     return site.pages.clock.wall_ms()
+
+
+def lossy_clients(site, process, lost):
+    gone = sum(lost.values())
+    account = ClientAccount(process, now(site), now(site), 2**53, 5, lost, 10**9)
+    return ClientAccounts([account], total=1_000_000, lost=gone, missing=10**9)
 
 
 def assert_clean(noted):
@@ -295,6 +303,22 @@ def test_the_table_beneath_the_chart_stays_open_and_focus_stays_where_it_was(sit
     assert "second" in page.evaluate("document.activeElement.closest('details').textContent")
 
 
+def test_a_clients_loss_shows_up_by_itself_and_its_zeros_are_green_before(site, overview, browse):
+    overview.held_clients = ClientAccounts([ClientAccount("p-1", now(site), now(site), 7, 7, {}, 0)], total=1)
+    noted = browse()
+    tallies = noted.page.locator("#clients .tallies > div")
+    expect(tallies).to_have_class(["good", "good"])
+    expect(tallies.locator(".words")).to_have_text(["✓0", "✓0"])
+    overview.held_clients = ClientAccounts(
+        [ClientAccount("p-1", now(site), now(site), 9, 7, {"no_room": 2}, 0)], 1, 2, 0
+    )
+    refresh(noted.page)
+    expect(tallies).to_have_class(["warn", "good"])
+    expect(noted.page.locator("#clients tbody tr")).to_contain_text("no_room")
+    expect(noted.page.locator("#answers")).to_contain_text("2 events lost by clients")
+    assert_clean(noted)
+
+
 def test_pause_holds_the_page_and_going_on_refreshes_it(site, overview, browse):
     page = browse().page
     page.clock.install()
@@ -357,6 +381,7 @@ def test_every_page_fits_360_pixels_and_nothing_to_press_is_smaller_than_24(site
     overview.held_state = msgspec.structs.replace(
         HEALTHY, store="s" * 200, refused={"c" * 60: 5}, demo=True, unstored_bytes=10**9, unstored_events=10**9
     )
+    overview.held_clients = lossy_clients(site, "p" * 64, {"r" * 40: 2**53})
     noted = browse(viewport={"width": 360, "height": 640}, color_scheme=scheme, sign_in=path == "/")
     page = noted.page
     page.goto(site.address + path)
@@ -373,6 +398,7 @@ def test_every_page_fits_360_pixels_and_nothing_to_press_is_smaller_than_24(site
 def test_text_stands_out_from_its_ground_in_light_and_dark(site, overview, browse, scheme):
     overview.events = [event(1, now(site), kind="exception", level="ERROR", provider="x", error={"stack": "s"})]
     overview.held_state = OverviewState(health="degraded", store="s", troubles=("t",), lost=1, dead=1)
+    overview.held_clients = lossy_clients(site, "p", {"r": 1})
     page = browse(color_scheme=scheme).page
     page.evaluate("for (const shut of document.querySelectorAll('details')) shut.open = true")
     assert page.evaluate(CONTRASTS) == []

@@ -11,6 +11,7 @@ import pytest
 from leeward.errors import Unavailable
 from leeward.server.access import csrf_token
 from leeward.server.dashboard import render
+from leeward.store.clients import ClientAccount, ClientAccounts
 from page_server import Pages, event
 
 NOW = 1_800_000_000_000
@@ -334,6 +335,18 @@ def test_a_store_in_trouble_leaves_a_page_with_a_sentence(pages):
     assert status == 200
     assert body.count("The store is &lt;away&gt;. Events are still accepted, and wait in the log.") == 2
     assert "The store does not answer" in body
+
+
+def test_clients_losses_and_gaps_stand_on_the_page_with_words_that_explain_them(pages):
+    assert "No client that numbers its events was seen lately" in overview(pages)[2]
+    account = ClientAccount("p<script>", NOW, NOW, 1300, 1234, {"spool_full": 60}, 6)
+    pages.overview.held_clients = ClientAccounts([account] * 20, total=25, lost=60, missing=6)
+    body = overview(pages)[2]
+    assert "60 events lost by clients" in body
+    assert body.count("p&lt;script&gt;") == 10
+    assert "<code>spool_full</code> 60" in body
+    assert "on the way, or lost without the client&#39;s knowing" in body
+    assert "15 more, as 25 were seen lately." in body
 
 
 def test_demo_data_is_named_as_such(pages):

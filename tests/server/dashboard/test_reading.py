@@ -2,6 +2,7 @@ import asyncio
 
 from leeward.errors import Unavailable
 from leeward.server.dashboard.reading import Reader
+from leeward.store.clients import ClientAccount, ClientAccounts
 from page_server import FakeOverview, event
 
 
@@ -9,8 +10,10 @@ def test_what_the_store_gives_is_what_is_read():
     overview = FakeOverview()
     overview.minutes_held = [(60_000, 3, 1)]
     overview.events = [event(number, 5) for number in range(80)]
+    overview.held_clients = ClientAccounts([ClientAccount("p", 1, 2, 3, 3, {}, 0)] * 20, total=20)
     reading = asyncio.run(Reader(overview, wait_s=5).read(1))
     assert (reading.minutes, len(reading.events), reading.trouble) == ([(60_000, 3, 1)], 50, "")
+    assert (len(reading.clients.accounts), reading.clients.total) == (10, 20)
 
 
 def test_a_store_that_refuses_becomes_its_sentence():

@@ -3,6 +3,7 @@ import pytest
 
 from leeward.server.dashboard.overview import OverviewState
 from leeward.server.dashboard.view import Reading, build
+from leeward.store.clients import ClientAccount, ClientAccounts
 from page_server import MINUTE_MS, event
 
 NOW = 1_800_000_030_000
@@ -118,3 +119,46 @@ def test_the_facts_have_separators_and_units():
 
 def test_refusals_stand_by_code_and_those_that_never_happened_do_not():
     assert built(refused={"unauthorized": 1200, "bad": 0}).refused == (("unauthorized", "1,200"),)
+
+
+ACCOUNT = ClientAccount("p-1", NOW - 9, NOW, 1300, 1234, {"spool_full": 60, "too_old": 1}, 5)
+
+
+def test_without_numbered_clients_nothing_is_said_of_them():
+    assert built().clients is None
+
+
+def test_clients_that_lost_nothing_are_green_zeros():
+    whole = msgspec.structs.replace(ACCOUNT, received=1300, lost={}, missing=0)
+    view = built(Reading(clients=ClientAccounts([whole], total=1)))
+    assert (view.lost.tone, view.lost.words, view.lost.notes) == ("good", "0 events lost", ())
+    assert [(one.tone, one.mark, one.words) for one in (view.clients.lost, view.clients.missing)] == [
+        ("good", "✓", "0")
+    ] * 2
+    assert (view.clients.rows[0].lost, view.clients.rows[0].reasons, view.clients.more) == ("0", (), "")
+
+
+def test_what_clients_lost_is_told_beside_what_was_lost_here_and_is_never_called_ours():
+    view = built(Reading(clients=ClientAccounts([ACCOUNT], total=1, lost=61, missing=5)))
+    assert (view.lost.tone, view.lost.words) == ("warn", "61 events lost by clients")
+    assert view.lost.notes == ("Nothing was lost here.", "5 events of clients missing: on the way, or lost.")
+    assert built(Reading(clients=ClientAccounts([ACCOUNT], 1, 61, 5)), lost=2).lost.words == "2 events lost"
+
+
+def test_events_on_their_way_are_no_reason_for_alarm_but_are_said():
+    view = built(Reading(clients=ClientAccounts([ACCOUNT], total=1, missing=1)))
+    assert (view.lost.tone, view.lost.notes) == ("good", ("1 event of clients missing: on the way, or lost.",))
+    assert view.clients.missing.tone == "warn"
+
+
+def test_a_clients_row_has_its_numbers_and_reasons():
+    view = built(Reading(clients=ClientAccounts([ACCOUNT], total=1_001, lost=61, missing=5)))
+    (row,) = view.clients.rows
+    assert (row.process, row.received, row.lost, row.missing, row.missing_tone) == ("p-1", "1,234", "61", "5", "warn")
+    assert row.reasons == (("spool_full", "60"), ("too_old", "1"))
+    assert row.last_seen.utc == "2027-01-15 08:00:30 UTC"
+    assert view.clients.more == "1,000 more, as 1,001 were seen lately."
+
+
+def test_at_most_ten_clients_are_shown():
+    assert len(built(Reading(clients=ClientAccounts([ACCOUNT] * 30, total=30))).clients.rows) == 10

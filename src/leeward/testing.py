@@ -1,0 +1,190 @@
+"""For the tests of programs that use leeward: see what they capture, or keep them quiet. Nothing leaves the test.
+
+    with capture_events() as events:
+        sign_up("ada")
+    assert events[0]["event"] == "signup"
+
+Promises  within a block there is no thread, file or socket of the client's, whatever `init`, the environment or a fork
+          say; it works without a key and under LEEWARD_DISABLED. Blocks nest, also in each other. Afterwards the client
+          is what it was, and so is the context (`set_context`). What `init` did within a block holds afterwards.
+Limits    a block is for the whole process, not for one thread or task. Within `capture_events` nothing is sampled out;
+          `before_send` is asked. Only `client.disabled = True` within the block switches capturing off, for the block.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+
+from leeward.clock import SystemClock
+from leeward.scrub import secrets
+from leeward.sender import api
+from leeward.sender.client import Client
+from leeward.sender.context import CURRENT
+from leeward.sender.notes import Notes
+from leeward.sender.pipeline import Pipeline
+from leeward.sender.results import Counts
+from leeward.sender.sampling import Sampler
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, Final
+
+    from leeward.sender.results import Stats
+
+__all__ = ["capture_events", "quiet"]
+
+DEVICE_ID: Final = "test-device"
+# What an event of `capture_events` always has.
+_ABSENT: Final[dict[str, Any]] = {
+    "level": "",
+    "distinct_id": "",
+    "session_id": "",
+    "device_id": "",
+    "correlation_id": "",
+    "trace_id": "",
+    "span_id": "",
+    "parent_span_id": "",
+    "duration_ms": None,
+    "value": None,
+    "unit": "",
+    "status": "",
+    "error": None,
+}
+
+
+@contextmanager
+def capture_events(client: Client | None = None) -> Iterator[list[dict[str, Any]]]:
+    """A `with` block that yields a list, to which each event is added when it is captured.
+
+    Args:
+        client: Whose events; else those of `leeward.client`.
+
+    Yields:
+        Events as dicts: `event` (the name), `kind` (event, exception, span, log, metric), `properties` as they would be
+        sent, `id`, `timestamp` (milliseconds), `level`, `distinct_id`, `session_id`, `device_id`, `correlation_id`,
+        `trace_id`, `span_id`, `parent_span_id`, `duration_ms`, `value`, `unit`, `status`, `error`. What an event does
+        not have is empty or None.
+    """
+    events: list[dict[str, Any]] = []
+    with _replaced(client or api.client, _Collector(events, client or api.client)):
+        yield events
+
+
+@contextmanager
+def quiet(client: Client | None = None) -> Iterator[None]:
+    """A `with` block in which nothing is captured: for a fixture that keeps a whole test run quiet.
+
+        @pytest.fixture(autouse=True, scope="session")
+        def no_telemetry():
+            with leeward.testing.quiet():
+                yield
+
+    Args:
+        client: Who is quiet; else `leeward.client`.
+    """
+    with _replaced(client or api.client, None):
+        yield
+
+
+@contextmanager
+def _replaced(client: Client, collector: _Collector | None) -> Iterator[None]:
+    """The client captures into `collector`, or nothing without one.
+
+    For the block the client is of another class, whose two decisive fields say so. Everything else of it works on as it
+    is; that holds for `init`, too, which may run in the block and writes the client's own fields.
+    """
+    former, context = type(client), CURRENT.get()
+    client.__class__ = type(former.__name__, (former,), {"__slots__": (), **_fields(collector)})
+    try:
+        yield
+    finally:
+        client.__class__ = former
+        CURRENT.set(context)
+
+
+def _fields(collector: _Collector | None) -> dict[str, property]:
+    """What differs in a client whose events end in the collector, or that is off, whatever it is told."""
+    if collector is None:
+        return {"_off": _field("_off", lambda: True), "disabled": property(lambda _: True, lambda *_: None)}
+    return {
+        "_counts": _field("_counts", lambda: collector.counts),
+        "_off": _field("_off", lambda: collector.off),
+        "_pipeline": _field("_pipeline", lambda: collector),
+        "disabled": property(lambda _: collector.off, lambda _, value: collector.switch(off=bool(value))),
+    }
+
+
+def _field(name: str, value: Callable[[], Any]) -> property:
+    """What reads as `value()`; what is written goes where it belongs, and counts after the block."""
+    return property(lambda _: value(), Client.__dict__[name].__set__)
+
+
+class _Collector(Pipeline):
+    """A pipeline that ends in a list: events take the real way up to their encoding."""
+
+    def __init__(self, events: list[dict[str, Any]], client: Client) -> None:
+        # Not the base class's: no worker, no spool, nothing to do at exit.
+        secrets.load()
+        self.counts = Counts()
+        self.notes = Notes(SystemClock(), debug=False)
+        self.off = False
+        self._client = client
+        self._device_id = DEVICE_ID
+        self._encode = self._collect
+        self._events = events
+        self._sampler = Sampler()
+        self._spool: Any = _Nowhere()
+
+    @property
+    def pid(self) -> int:  # type: ignore[override]  # the base class's never changes, this one does
+        """Of any process: a child that is forked within the block collects, too, and sends nothing."""
+        return os.getpid()
+
+    @property
+    def _before_send(self) -> Any:  # type: ignore[override]  # of the client as it is now: `init` may run in the block
+        config = self._client._config
+        return None if config is None else config.before_send
+
+    def _collect(self, kind: str, name: str, properties: dict[str, Any], **fields: Any) -> tuple[int, bytes]:
+        fields["timestamp"] = fields.pop("timestamp_ms")
+        self._events.append({"event": name, "kind": kind, **_ABSENT, **fields, "properties": properties})
+        return 0, b""
+
+    def switch(self, *, off: bool) -> None:
+        """`client.disabled` was set."""
+        self.off = off
+
+    def _kept(self, event_id: str) -> str:
+        self.counts.captured += 1
+        return event_id
+
+    def reset_device_id(self) -> str:
+        """There is only the one."""
+        return DEVICE_ID
+
+    def waiting(self) -> int:
+        """Nothing ever waits."""
+        return 0
+
+    def delete_pending(self, *_: object) -> int:
+        """Nothing waits that could be deleted."""
+        return 0
+
+    def stats(self) -> Stats:
+        """What was captured within the block."""
+        return self.counts.snapshot(spooled=0, stopped=False)
+
+    def _nothing(self, *_: Any, **__: Any) -> None:
+        """There is nothing to send, to wake or to end."""
+
+    flush = flush_soon = nudge = retire = finish = _nothing
+
+
+class _Nowhere:
+    """In the place of a spool."""
+
+    def append(self, *_: object, **__: object) -> bool:
+        """Everything is taken, nothing is kept."""
+        return True
