@@ -162,10 +162,11 @@ def test_a_child_that_is_forked_within_the_block_sends_nothing_either(tmp_path):
         from leeward.testing import capture_events
 
         with capture_events() as events:
+            leeward.capture("before")
             child = os.fork()
-            leeward.capture("one")
+            leeward.capture("after")
             if not child:
-                os._exit(0 if len(events) == 1 else 1)
+                os._exit(0 if len(events) == 2 else 1)
             assert os.waitpid(child, 0)[1] == 0
         assert not os.path.exists({spool!r})
         """.replace("{spool!r}", repr(str(tmp_path / "spool"))),

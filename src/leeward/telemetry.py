@@ -16,15 +16,7 @@ from leeward.sender.api import capture_exception, client, flush
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, overload
-
-    from leeward.sender.blocks import Timed
-
-    @overload
-    def capture(event_start: str, event_end: str, properties: Mapping[str, Any] | None = None) -> Timed: ...
-    @overload
-    def capture(event_start: str, event_end: Mapping[str, Any] | None = None) -> str | None: ...
-
+    from typing import Any
 
 __all__ = ["capture", "capture_exception", "client", "flush"]
 

@@ -17,7 +17,6 @@ import os
 from contextlib import contextmanager
 
 from leeward.clock import SystemClock
-from leeward.scrub import secrets
 from leeward.sender import api
 from leeward.sender.client import Client
 from leeward.sender.context import CURRENT
@@ -126,7 +125,6 @@ class _Collector(Pipeline):
 
     def __init__(self, events: list[dict[str, Any]], client: Client) -> None:
         # Not the base class's: no worker, no spool, nothing to do at exit.
-        secrets.load()
         self.counts = Counts()
         self.notes = Notes(SystemClock(), debug=False)
         self.off = False

@@ -188,34 +188,34 @@ def test_c24_more_than_a_thousand_forms_are_planted():
     assert PLANTED >= 2_000
 
 
-@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", BY_FORM)
-def test_c24_no_secret_of_a_known_form_survives_anywhere(kind, place):
-    text, secret = planted(kind)
-    value = PLACES[place](text)
+def test_c24_no_secret_of_a_known_form_survives_anywhere(kind):
+    survived = []
+    for place, put in PLACES.items():
+        text, secret = planted(kind)
+        value = put(text)
+        for _ in range(2):  # the second time its names are known
+            result = shown(bounded(value))
+            if secret[4:] in result or encoded(text)[4:-4] in result or REDACTED not in result:
+                survived.append((place, result))
 
-    results = [shown(bounded(value)), shown(bounded(value))]  # the second time its names are known
-
-    for result in results:
-        assert secret not in result
-        assert secret[4:] not in result
-        assert encoded(text)[4:-4] not in result
-        assert REDACTED in result
+    assert survived == []
 
 
-@pytest.mark.parametrize("place", UNDER_NAMES)
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("words", WORDS)
-def test_c24_nothing_under_a_secret_name_survives(words, spelling, place):
-    canary = "canary" + word(8)
-    value = UNDER_NAMES[place](SPELLINGS[spelling](words.split()), canary)
+def test_c24_nothing_under_a_secret_name_survives(words, spelling):
+    survived = []
+    name = SPELLINGS[spelling](words.split())
+    for place, put in UNDER_NAMES.items():
+        canary = "canary" + word(8)
+        value = put(name, canary)
+        for _ in range(2):
+            result = shown(bounded(value))
+            if canary in result or encoded(canary)[4:12] in result or REDACTED not in result:
+                survived.append((place, result))
 
-    results = [shown(bounded(value)), shown(bounded(value))]
-
-    for result in results:
-        assert canary not in result
-        assert encoded(canary)[4:12] not in result
-        assert REDACTED in result
+    assert survived == []
 
 
 @pytest.mark.parametrize("kind", BY_FORM)

@@ -758,7 +758,7 @@ def test_c22_the_work_does_not_grow_with_what_the_arguments_hold(monkeypatch):
 
 def test_c22_of_large_arguments_a_sample_is_told():
     assert message_of(KeyError([1, [2, [3, {4: 5}]]])) == "[1,[2,<list of 2>]]"
-    assert message_of(ValueError(["x" * 900, b"y" * 900, "z"])) == "[<str of 900>,<bytes of 900>,z]"
+    assert message_of(ValueError(["x" * 900, b"y" * 900, "z", {}])) == "[<str of 900>,<bytes of 900>,z,{}]"
     assert message_of(ValueError(list(range(99)))) == "[0,1,2,3,4,5,6,7,8,9,<89 more>]"
     assert message_of(ValueError({"a": {"b": {"c": 1}}, 5: 6})) == "{a:{b:<dict of 1>}}"
     assert message_of(ValueError(datetime.date(2030, 1, 2))) == "2030-01-02"

@@ -51,3 +51,22 @@ def test_c17_a_line_that_the_disk_cut_short_does_not_count(tmp_path, monkeypatch
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:10]))
 
     assert not quarantine.set_aside(str(tmp_path), EVENTS, "http_400")
+
+
+def test_c25_what_was_set_aside_is_deleted_and_counted(tmp_path):
+    quarantine.set_aside(str(tmp_path), EVENTS, "http_400")
+    quarantine.set_aside(str(tmp_path), EVENTS[:1], "http_400")
+
+    assert quarantine.clear(str(tmp_path)) == 3
+    assert list(tmp_path.iterdir()) == []
+    assert quarantine.clear(str(tmp_path)) == 0
+
+
+def test_c17_what_cannot_be_deleted_is_not_counted(tmp_path, monkeypatch):
+    def refuse(path):
+        raise OSError(30, "read-only file system")
+
+    quarantine.set_aside(str(tmp_path), EVENTS, "http_400")
+    monkeypatch.setattr(os, "unlink", refuse)
+
+    assert quarantine.clear(str(tmp_path)) == 0

@@ -185,6 +185,12 @@ class TestNative:
 
         assert understood.refused == {"too_deep": 2, "event_too_large": 1}
 
+    def test_no_more_events_are_refused_than_were_sent(self):
+        errors = [{"index": index, "code": "too_deep"} for index in range(5)]
+        body = {"batch_id": "b-1", "status": "completed", "errors": errors}
+
+        assert answer("native", EVENT, reply(body=body), events=3).refused == {"too_deep": 3}
+
     @pytest.mark.parametrize("code", [None, 5, "", "x" * 41, "two words", "a\nb", "größe", ["too_deep"]])
     def test_a_code_that_is_no_plain_word_is_counted_without_being_repeated(self, code):
         errors = [{"code": code}, 1]
@@ -318,6 +324,11 @@ class TestOtlp:
         understood = answer("otlp", LOG, reply(body={"partialSuccess": {"rejectedLogRecords": rejected}}))
 
         assert (understood.acknowledged, understood.refused) == (True, refused)
+
+    def test_a_negative_count_in_every_place_rejects_nothing(self):
+        counts = dict.fromkeys(("rejectedSpans", "rejectedLogRecords", "rejectedDataPoints"), -1)
+
+        assert answer("otlp", LOG, reply(body={"partialSuccess": counts})).refused == {}
 
     @pytest.mark.parametrize(
         "success",

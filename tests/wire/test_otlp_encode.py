@@ -338,7 +338,8 @@ def max_depth(data: bytes) -> int:
 
 
 def test_c22_a_lone_surrogate_does_not_break_the_line():
-    _, record = encode("log", "log", {"message": "x\ud800y", "k\udfff": "\ud83d\ude80"})
+    _, record = encode("log", "log", {"message": "x\ud800y", "k\udfff": "\ud83d\ude80"}, trace_id="\ud800")
 
     assert value_of(record.body) == "x\ufffdy"
     assert found(record)["k\ufffd"] == "🚀"
+    assert found(record)["leeward.trace_id"] == "\ufffd"

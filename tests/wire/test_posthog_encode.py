@@ -269,3 +269,10 @@ def test_spans_logs_and_metrics_are_events_with_names_of_their_own():
         == (metric["properties"])
     )
     assert failed["properties"]["$exception_type"] == "RuntimeError"
+
+
+def test_c22_a_lone_surrogate_does_not_break_the_line():
+    sent = event(properties={"k\udfff": "x\ud800y"}, id="\ud800")
+
+    assert sent["properties"]["k\ufffd"] == "x\ufffdy"
+    assert sent["properties"]["$leeward_id"] == "\ufffd"

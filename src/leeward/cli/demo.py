@@ -88,7 +88,7 @@ def _run(loaded: Loaded, directory: Path, *, verbose: bool) -> None:
     listener = _listen(loaded)
 
     from leeward.cli.traffic import Traffic
-    from leeward.sender.api import Client
+    from leeward.sender.client import Client
     from leeward.server.app import Application
     from leeward.server.logs import json_lines, quiet
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Final
 
-from leeward.sender.api import Client
+from leeward.sender.client import Client
 
 __all__ = ["Traffic", "chat_events"]
 

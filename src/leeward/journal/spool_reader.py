@@ -207,6 +207,14 @@ class SpoolReader:
             self._stopped_by_the_disk()
         return records, payload_bytes
 
+    def segments(self) -> list[Segment]:
+        """Give all segments, oldest first; none if the disk does not list them."""
+        try:
+            return self.lane.ordered()
+        except OSError:
+            self._stopped_by_the_disk()
+            return []
+
     def drop(self, part: Segment) -> int | None:
         """Remove a segment with what is in it; how many records went. None if it is being sent, or cannot be removed."""
         try:

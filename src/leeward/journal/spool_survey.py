@@ -85,14 +85,15 @@ def unsent_bytes(files: Files, path: str) -> int:
     try:
         mark = segment.decode_mark(read_all(files, fd, segment.MARK_BYTES, segment.MARK_AT)) or segment.RECORDS_AT
         low, high = mark, files.size(fd)
-        middle = high - PAGE_BYTES  # as a rule it is full
-        while high - low > PAGE_BYTES:
-            if read_all(files, fd, PAGE_BYTES, middle).strip(b"\0"):
-                low = min(high, middle + PAGE_BYTES)
-            else:
-                high = middle
-            middle = max(low, (low + high - PAGE_BYTES) // 2)
-        written = read_all(files, fd, max(0, high - low), low).rstrip(b"\0")
-        return max(0, low + len(written) - mark)
+        place = max(low, high - PAGE_BYTES)  # as a rule it is full
+        while low < high:
+            size = min(PAGE_BYTES, high - place)
+            written = len(read_all(files, fd, size, place).rstrip(b"\0"))
+            if written:
+                low = place + written
+            if written < size:
+                high = max(low, place)
+            place = max(low, (low + high - PAGE_BYTES) // 2)
+        return max(0, low - mark)
     finally:
         files.close(fd)

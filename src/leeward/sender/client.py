@@ -132,7 +132,7 @@ class Client(PostHogNames):
     def capture(
         self,
         name: str = "",
-        properties: Mapping[str, Any] | None = None,
+        properties: Mapping[str, Any] | str | None = None,
         *rest: Any,
         distinct_id: str | None = None,
         timestamp: float | str | datetime.datetime | None = None,
@@ -192,7 +192,7 @@ class Client(PostHogNames):
     def capture_exception(
         self,
         exception: BaseException | None = None,
-        properties: Mapping[str, Any] | None = None,
+        properties: Mapping[str, Any] | str | None = None,
         *rest: Any,
         handled: bool = True,
         level: str | None = None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from leeward.sender import address
 from leeward.sender.optout import is_true, opted_out
 from leeward.settings import find
 
@@ -50,6 +51,7 @@ class Config:
         "wire",
     )
 
+    _folder: str | None
     api_key: str
     host: str
     wire: str
@@ -98,7 +100,7 @@ class Config:
         if self._folder is None:
             folder = f"{self.root}{os.sep}{_destination(self.wire, self.host, self.api_key)}" if self.root else ""
             object.__setattr__(self, "_folder", folder)
-        return str(self._folder)
+        return self._folder or ""
 
 
 _DEFAULTS: Final = (
@@ -140,15 +142,15 @@ def configure(
     problem = ""
     try:
         key = _text(api_key, environ.get("LEEWARD_API_KEY"))
-        address = _text(host, environ.get("LEEWARD_HOST"), environ.get("TELEMETRY_API_URL"), HOST_DEFAULT).rstrip("/")
+        server = _text(host, environ.get("LEEWARD_HOST"), environ.get("TELEMETRY_API_URL"), HOST_DEFAULT).rstrip("/")
         chosen = wire or ("posthog" if key.startswith(POSTHOG_KEY) else "native")
-        problem = _problem(key, address, mode, chosen, before_send)
+        problem = _problem(key, server, mode, chosen, before_send)
         out = disabled is None and opted_out(environ)
         usable = bool(key or chosen == "otlp") and not problem
         root = _text(spool_dir, find.spool_dir(environ)) if mode == "durable" and usable else ""
         return Config(
             api_key=key,
-            host=address,
+            host=server,
             wire=chosen,
             disabled=out or bool(disabled) or not usable,
             opted_out=out,
@@ -204,11 +206,15 @@ def _problem(key: str, host: str, mode: str, wire: str, before_send: object) -> 
         return "before_send cannot be called; it is a function that takes an event and returns it, or None"
     if len(key) > KEY_CHARS_MAX or not _is_header_text(key):
         return "api_key has characters that no key has"
-    scheme, separator, rest = host.partition("://")
-    if scheme.lower() not in {"http", "https"} or not separator or not rest or not _is_header_text(rest) or " " in rest:
-        return f"host is {host[:100]!r}; it begins with http:// or https:// and a name"
-    if "@" in rest:
+    shown = repr(host[:100])
+    if not _is_header_text(host) or " " in host:
+        return f"host is {shown}; it begins with http:// or https:// and a name"
+    if "@" in host:
         return "host holds a user name; the key belongs into api_key"
+    try:
+        address.parse(host)
+    except ValueError as error:
+        return f"host is {shown}; {error}"
     return ""
 
 

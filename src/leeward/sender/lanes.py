@@ -129,7 +129,7 @@ class ReaderLane:
 
     def drop(self, number: int) -> int:
         """Remove a segment that a dead process left, with what waits in it; how many events went."""
-        for part in self.reader.lane.ordered():
+        for part in self.reader.segments():
             if part.number == number:
                 count = self.reader.drop(part) or 0
                 self._left = max(0, self._left - count)

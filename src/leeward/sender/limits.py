@@ -74,7 +74,7 @@ class Limits:
 
     def expire(self, left: ReaderLane) -> None:
         """Drop what is too old in an adopted lane."""
-        for part in left.reader.lane.ordered():
+        for part in left.reader.segments():
             if not self._is_expired(_changed_s(part.path)):
                 return
             self._drop(left, part.number, "expired")

@@ -21,6 +21,7 @@ from leeward.sender.plan import Policy
 from leeward.sender.rhythm import AGE_MIN_S, Rhythm
 from leeward.sender.sampling import Sampler
 from leeward.sender.spool import MEMORY_BYTES_MAX, Spool
+from leeward.wire import native_encode
 from leeward.wire.native_encode import uuid7
 
 TYPE_CHECKING = False
@@ -54,15 +55,19 @@ _hooks = [None]  # who pops it registers the hooks: an atomic step
 
 
 def encoder(wire: str) -> Callable[..., tuple[int, bytes]]:
-    """The function that makes a wire's records, ready to be called."""
+    """The function that makes a wire's records, ready to be called. Only who sends there pays for it."""
     if wire == "posthog":
-        from leeward.wire import posthog_encode as module  # only who sends there pays for it
-    elif wire == "otlp":
-        from leeward.wire import otlp_encode as module
-    else:
-        from leeward.wire import native_encode as module
-    module.load()
-    return module.encode
+        from leeward.wire import posthog_encode
+
+        posthog_encode.load()
+        return posthog_encode.encode
+    if wire == "otlp":
+        from leeward.wire import otlp_encode
+
+        otlp_encode.load()
+        return otlp_encode.encode
+    native_encode.load()
+    return native_encode.encode
 
 
 class Pipeline:

@@ -39,7 +39,7 @@ class PostHogNames:
 
     if TYPE_CHECKING:
 
-        def capture(self, name: str = "", properties: Mapping[str, Any] | None = None, **others: Any) -> str | None:
+        def capture(self, name: str = "", properties: Mapping[str, Any] | str | None = None, **others: Any) -> str | None:
             """The client's own."""
             ...
 
@@ -77,18 +77,18 @@ class PostHogNames:
         """Send what waits and end the thread, as `shutdown` does."""
         self.shutdown()
 
-    def feature_enabled(self, key: str, distinct_id: str | None = None, **keywords: Any) -> bool | None:
+    def feature_enabled(self, *_key_and_person: Any, **_keywords: Any) -> bool | None:
         """Nothing is known of flags here."""
         return None
 
-    def get_feature_flag(self, key: str, distinct_id: str | None = None, **keywords: Any) -> Any:
+    def get_feature_flag(self, *_key_and_person: Any, **_keywords: Any) -> Any:
         """Nothing is known of flags here."""
         return None
 
-    def get_feature_flag_payload(self, key: str, distinct_id: str | None = None, **keywords: Any) -> Any:
+    def get_feature_flag_payload(self, *_key_and_person: Any, **_keywords: Any) -> Any:
         """Nothing is known of flags here."""
         return None
 
-    def get_all_flags(self, distinct_id: str | None = None, **keywords: Any) -> dict[str, Any]:
+    def get_all_flags(self, *_person: Any, **_keywords: Any) -> dict[str, Any]:
         """Nothing is known of flags here."""
         return {}

@@ -260,7 +260,7 @@ def _rejected_in_json(body: bytes) -> int | None:
 def _count(value: object) -> int:
     """A 64-bit integer of protobuf's JSON, written as a text or a number."""
     if isinstance(value, str):
-        return int(value) if value.isascii() and value.isdecimal() and len(value) <= 19 else 0
+        return int(value) if value.isdecimal() and len(value) <= 19 else 0
     return value if type(value) is int else 0
 
 
