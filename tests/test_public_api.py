@@ -4,22 +4,42 @@ import inspect
 
 import leeward
 
+_SETTINGS = (
+    "(api_key: 'str | None' = None, host: 'str | None' = None, *, wire: 'str | None' = None, "
+    "sample_rate: 'float | None' = None, sample_rules: 'Mapping[str, float] | None' = None, "
+    "disabled: 'bool | None' = None, spool_dir: 'str | None' = None, mode: 'str' = 'durable', app: 'str | None' = None, "
+    "device_id: 'str | bool | None' = None, "
+    "before_send: 'Callable[[dict[str, Any]], dict[str, Any] | None] | None' = None, **ignored: 'Any') -> "
+)
+_PROPERTIES = "properties: 'Mapping[str, Any] | None' = None"
+_OLDER_PROPERTIES = "properties: 'Mapping[str, Any] | str | None' = None, *rest: 'Any'"
 NAMES = {
-    "Client": "(api_key: 'str | None' = None, host: 'str | None' = None, *, disabled: 'bool | None' = None, "
-    "spool_dir: 'str | None' = None, mode: 'str' = 'durable', app: 'str | None' = None, **ignored: 'Any') -> 'None'",
+    "Client": _SETTINGS + "'None'",
     "FlushResult": None,
     "Stats": None,
     "__version__": None,
-    "capture": "(name: 'str', properties: 'Mapping[str, Any] | None' = None, *, distinct_id: 'str | None' = None, "
+    "busy": "() -> 'Moment'",
+    "capture": f"(name: 'str' = '', {_OLDER_PROPERTIES}, distinct_id: 'str | None' = None, "
     "timestamp: 'float | str | datetime.datetime | None' = None, uuid: 'object' = None, "
     "session_id: 'str | None' = None, correlation_id: 'str | None' = None, level: 'str | None' = None, "
-    "**ignored: 'Any') -> 'str | None'",
+    "**others: 'Any') -> 'str | None'",
+    "capture_exception": f"(exception: 'BaseException | None' = None, {_OLDER_PROPERTIES}, handled: 'bool' = True, "
+    "level: 'str | None' = None, **keywords: 'Any') -> 'str | None'",
     "client": None,
+    "delete_pending": "(timeout_s: 'float' = 2.0) -> 'int'",
     "flush": "(timeout_s: 'float' = 2.0) -> 'FlushResult'",
-    "init": "(api_key: 'str | None' = None, host: 'str | None' = None, *, disabled: 'bool | None' = None, "
-    "spool_dir: 'str | None' = None, mode: 'str' = 'durable', app: 'str | None' = None, **ignored: 'Any') -> 'Client'",
+    "flush_soon": "(hint_s: 'float | None' = None) -> 'None'",
+    "idle": "() -> 'Moment'",
+    "in_context": "(function: 'Callable[P, R]') -> 'Callable[P, R]'",
+    "init": _SETTINGS + "'Client'",
+    "log": f"(level: 'str', message: 'str', {_PROPERTIES}, **keywords: 'Any') -> 'str | None'",
+    "metric": f"(name: 'str', value: 'float', *, unit: 'str | None' = None, {_PROPERTIES}, **keywords: 'Any') "
+    "-> 'str | None'",
+    "set_context": "(**fields: 'Any') -> 'None'",
     "shutdown": "(timeout_s: 'float' = 2.0) -> 'None'",
+    "span": f"(name: 'str', {_PROPERTIES}, **keywords: 'Any') -> 'Span'",
     "stats": "() -> 'Stats'",
+    "timed": f"(event_start: 'str', event_end: 'str', {_PROPERTIES}, **keywords: 'Any') -> 'Timed'",
 }
 RESULTS = {
     "FlushResult": {"delivered", "spooled", "dropped"},
@@ -27,9 +47,14 @@ RESULTS = {
         "captured",
         "delivered",
         "dropped",
+        "flush_last_s",
+        "flush_s",
+        "flushes",
+        "flushes_ok",
         "last_error",
         "quarantined",
         "retries",
+        "sampled_out",
         "spooled",
         "stopped",
         "volatile",
@@ -54,7 +79,8 @@ def test_the_results_have_these_fields():
 
 def test_the_module_level_functions_are_the_module_level_clients():
     assert isinstance(leeward.client, leeward.Client)
-    for name in ("capture", "flush", "shutdown", "stats"):
+    functions = {name for name, text in NAMES.items() if text} - {"Client", "init"}
+    for name in functions:
         assert getattr(leeward, name).__self__ is leeward.client
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from leeward.journal.mounts import MOUNTS, is_on_network, type_of
@@ -48,5 +50,4 @@ def test_c17_network_file_systems_are_told_from_the_others_without_touching_them
 
 
 def test_this_systems_own_table_can_be_read():
-    with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as table:
-        assert type_of("/proc", table.read()) == "proc"
+    assert type_of("/proc", Path(MOUNTS).read_text(encoding="utf-8", errors="surrogateescape")) == "proc"

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import stat
+import sys
 import threading
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from leeward.journal.spool import SpoolHome, orphans
 from leeward.journal.spool_home import Quota
 from leeward.journal.spool_reader import LeftLane, SpoolReader
 from spool_helpers import ALL, SMALL, adopted, drain, left_behind, put, rest_of, take
+
 
 @pytest.fixture
 def root(tmp_path):
@@ -369,6 +371,105 @@ def test_a_spool_that_may_not_be_locked_is_passed_over(root):
     assert list(orphans(root, files=Files())) == []
 
 
+# C12, C26: what comes in between.
+
+
+class Interrupting(dict):
+    """Runs something at one of its steps, as another thread may."""
+
+    def __init__(self, step, act):
+        super().__init__()
+        self.step, self.act = step, act
+
+    def __setitem__(self, key, value):
+        super().__setitem__(key, value)
+        self._interrupt("enter")
+
+    def setdefault(self, key, value):
+        found = super().setdefault(key, value)
+        self._interrupt("publish")
+        return found
+
+    def _interrupt(self, step):
+        if step == self.step:
+            self.step = ""
+            self.act()
+
+
+@pytest.mark.parametrize("another_stores", [True, False])
+@pytest.mark.parametrize("ending", ["finish", "close", "seal"])
+@pytest.mark.parametrize("step", ["lay out", "enter", "publish"])
+def test_c12_a_spool_that_ends_while_a_thread_begins_a_segment_loses_nothing_that_was_stored(
+    root, step, ending, another_stores
+):
+    verdicts = {}
+
+    class Files(OsFiles):
+        def preallocate(self, fd, length):
+            super().preallocate(fd, length)
+            if step == "lay out" and home.rest.segments and not verdicts:
+                interrupt()
+
+    def interrupt():
+        verdicts[b"just before"] = False
+        verdicts[b"just before"] = another_stores and put(home, b"just before")
+        getattr(home, ending)()
+        if ending != "seal":
+            got.extend(adopted(root))  # by a process that was waiting for it
+        verdicts[b"just after"] = put(home, b"just after")
+
+    got = []
+    home = SpoolHome.create(root, files=Files(), **SMALL)
+    reader = rest_of(home)
+    put(home, b"x" * 4000)
+    drain(reader)
+    home.rest.segments = Interrupting(step, interrupt)
+    home.rest._successors = Interrupting(step, interrupt)
+    home.rest.segments.update({1: home.rest._active})
+
+    verdicts[b"y" * 4000] = put(home, b"y" * 4000)
+    if ending == "seal":
+        got += drain(reader)
+        home.close()
+
+    assert not verdicts[b"just after"]
+    assert sorted(got + adopted(root)) == sorted(payload for payload, stored in verdicts.items() if stored)
+
+
+def mapped_descriptors(root: str) -> list[int]:
+    """The descriptors that mappings of segments hold: one each, none from Python 3.13 on."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            if str(link.readlink()).startswith(f"{root}/"):
+                found.append(int(link.name))
+        except FileNotFoundError:
+            pass  # the one that listed the directory
+    return found
+
+
+@pytest.mark.parametrize("is_reused", [True, False])
+def test_c26_a_descriptor_that_the_host_closed_and_used_for_a_file_of_its_own_is_left_alone(root, tmp_path, is_reused):
+    home = SpoolHome.create(root, **SMALL)
+    put(home, b"before")
+    numbers = mapped_descriptors(home.rest.directory)
+    assert len(numbers) == (sys.version_info < (3, 13))
+    (tmp_path / "host").write_text("the host's")
+    host = os.open(tmp_path / "host", os.O_RDWR)
+    for number in numbers:
+        os.dup2(host, number) if is_reused else os.close(number)
+
+    stored = [b"%03d" % n * 200 for n in range(40)]
+    assert all(put(home, payload) for payload in stored)
+
+    assert drain(rest_of(home)) == [b"before", *stored]
+    home.close()
+    for number in numbers if is_reused else ():
+        assert os.read(number, 99) == b"the host's"
+        os.close(number)
+    os.close(host)
+
+
 # C17: the disk.
 
 
@@ -683,8 +784,8 @@ def test_c27_a_spool_that_cannot_be_read_is_never_taken_for_an_empty_one(root, r
     assert reader.unread
     # Removing needs no descriptor: only the reader's own doubt holds it back.
     once = iter([True])
-    files.refuses = lambda call, path: call == refused and (
-        next(once, call == "open") or path.endswith(("errors", "rest"))
+    files.refuses = lambda call, path: (
+        call == refused and (next(once, call == "open") or path.endswith(("errors", "rest")))
     )
     assert not spool.finish()
     files.refuses = lambda call, path: False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 
 from hypothesis import given, settings, strategies as st
@@ -76,7 +75,7 @@ def test_spools_of_the_living_and_the_dead_are_told_apart_and_our_own_is_left_ou
     assert set(found) == {str(dead.parent), living.directory}
     left, theirs = found[str(dead.parent)], found[living.directory]
     assert (left.is_dead, left.is_error, left.number, left.bytes) == (True, False, 1, 2 * (size + 100))
-    assert left.changed_s == os.stat(dead / "00000001.seg").st_mtime
+    assert left.changed_s == (dead / "00000001.seg").stat().st_mtime
     assert (theirs.is_dead, theirs.is_error, theirs.bytes) == (False, True, size + 50)
     living.close()
     own.close()

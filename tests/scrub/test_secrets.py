@@ -466,6 +466,15 @@ def test_c24_there_is_no_end_to_the_secrets_of_one_value():
     assert cleaned["fine"] == "and well"
 
 
+def test_c24_json_is_read_through_seven_texts_within_each_other():
+    text = json.dumps({"password": "canary", "n": 1})
+    for _ in range(7):
+        text = json.dumps([text])
+
+    assert "canary" not in clean_text(text)
+    assert REDACTED in clean_text(text)
+
+
 def test_c24_quotes_and_brackets_without_end_are_looked_at_so_far():
     assert clean_text("password='" + "\\'" * 500 + "abc") == "password='" + REDACTED
     assert clean_text("'key': " + "[" * 500 + "'abc'" + "]" * 500 + " and on") == "'key': " + REDACTED

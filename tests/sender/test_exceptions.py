@@ -178,7 +178,8 @@ def test_a_class_without_a_module_has_a_type_all_the_same():
     names = {}
     exec("Bare = type('Bare', (Exception,), {})", names)
 
-    assert describe(names["Bare"]("x"))["type"] == "Bare"
+    value = describe(names["Bare"]("x"))
+    assert (value["type"], value["message"]) == ("Bare", "x")
 
 
 def test_an_exception_that_was_never_raised_has_no_frames():
@@ -200,9 +201,10 @@ def test_what_is_no_exception_is_told_as_well():
 
 def test_it_is_a_new_value_each_time():
     error = raised(ValueError("x"))
-    describe(error)["exceptions"][0]["frames"][0]["function"] = "changed"
-
-    assert describe(error)["exceptions"][0]["frames"][0]["function"] == "caught"
+    for _ in range(3):
+        frame = describe(error)["exceptions"][0]["frames"][0]
+        assert frame["function"] == "caught"
+        frame["function"] = "changed"
 
 
 # --- chains and groups
@@ -395,7 +397,7 @@ def test_a_text_that_is_too_long_is_cut_at_a_line(monkeypatch):
     head, _, rest = text.partition("\n")
     assert head.startswith("…<cut ")
     assert rest == "first\n" * 14 + "the last one"
-    assert describe(ValueError("x" * 500))["stack"].endswith("x" * 100)
+    assert describe(ValueError("x" * 500))["stack"] == "…<cut 412>\n" + "x" * 100
 
 
 # --- frames and source lines
@@ -646,13 +648,22 @@ def test_c22_a_str_of_the_programs_own_is_not_called_its_arguments_speak():
     assert not Hostile.calls
 
 
-def test_c22_a_class_that_only_calls_itself_standard_is_not_believed():
+def test_c22_a_class_that_only_calls_itself_standard_is_not_believed(monkeypatch):
+    class Borrowing(Exception):
+        __str__ = object.__str__  # Python's own, but it asks for the repr
+        __repr__ = Hostile._refuse
+
+    class NoModule:
+        __getattribute__ = Hostile._refuse
+
+    monkeypatch.setitem(sys.modules, "asyncio.no_such_part", NoModule())
     impostor = type("CalledProcessError", (Exception,), {"__str__": Hostile._refuse, "__module__": "subprocess"})
     stranger = type("Unheard", (Exception,), {"__str__": Hostile._refuse, "__module__": "asyncio.no_such_part"})
     Hostile.calls.clear()
 
     assert message_of(impostor("text")) == "text"
     assert message_of(stranger("text")) == "text"
+    assert message_of(Borrowing("text")) == "text"
     assert not Hostile.calls
 
 
@@ -706,9 +717,10 @@ def test_c22_a_unicode_error_whose_fields_do_not_fit_is_not_asked():
         error = UnicodeDecodeError("utf-8", b"abc", 0, 1, "why")
         setattr(error, name, value)
         assert message_of(error) == "(utf-8, abc, 0, 1, why)"
-    error = UnicodeEncodeError("utf-8", "abc", 0, 1, "why")
-    error.object = 5
-    assert message_of(error) == "(utf-8, abc, 0, 1, why)"
+    for other in (5, b"abc"):
+        error = UnicodeEncodeError("utf-8", "abc", 0, 1, "why")
+        error.object = other
+        assert message_of(error) == "(utf-8, abc, 0, 1, why)"
 
 
 def test_c22_a_field_that_was_deleted_or_is_of_another_kind_is_no_error():
@@ -717,10 +729,18 @@ def test_c22_a_field_that_was_deleted_or_is_of_another_kind_is_no_error():
     assert message_of(error) == "(1, ls)"
     error.returncode = "one"
     assert message_of(error) == "(1, ls)"
+    error.returncode, error.cmd = 1, HostileArgument()
+    Hostile.calls.clear()
+    assert message_of(error) == "(1, ls)"
+    assert not Hostile.calls
 
 
 def test_c22_large_messages_are_cut_and_marked():
-    assert message_of(ValueError("x" * 50_000_000)) == "x" * 8_192 + "…<cut 49991808>"
+    for text in ("x" * 5_000_000, LoudStr("x" * 5_000_000), b"x" * 5_000_000):
+        assert message_of(ValueError(text)) == "x" * 8_192 + "…<cut 4991808>"
+    assert message_of(KeyError("x" * 9_000)) == "x" * 8_192 + "…<cut 808>"
+    assert message_of(ValueError(2**2_000, 1)) == "(<int of 2001 bits>, 1)"
+    assert message_of(ValueError([[[[5]]]], 1)) == "([[<list of 1>]], 1)"
     for error in (
         KeyError("x" * 5_000_000),
         ValueError(10**300_000),
@@ -737,8 +757,7 @@ def test_c22_the_work_does_not_grow_with_what_the_arguments_hold(monkeypatch):
     real = messages.bounded_text
 
     def counting(value, chars_max=200):
-        assert type(value) in {str, list, dict, int}
-        cleaned.append(len(json.dumps(value)))
+        cleaned.append(len(value))
         return real(value, chars_max)
 
     monkeypatch.setattr(messages, "bounded_text", counting)
@@ -747,12 +766,12 @@ def test_c22_the_work_does_not_grow_with_what_the_arguments_hold(monkeypatch):
     nested = ValueError(*[text] * 9)
     for _ in range(6):
         nested = ValueError(*[nested] * 10)
-    group = ExceptionGroup(text, [ValueError(*[wide] * 9), ValueError(text.encode(), (text,), LoudStr(text)), nested])
+    group = ExceptionGroup("g", [ValueError(*[wide] * 9), ValueError(text.encode(), (text,), LoudStr(text)), nested])
 
     message = check_shape(describe(group))["exceptions"]
 
     assert sum(len(item["value"]) for item in message) < exceptions.MESSAGES_CHARS_MAX
-    assert sum(min(length, 20_000) for length in cleaned) < 8 * exceptions.MESSAGES_CHARS_MAX
+    assert sum(cleaned) < 2 * exceptions.MESSAGES_CHARS_MAX
     assert len(cleaned) < 500
 
 
@@ -1004,6 +1023,8 @@ def answer(status):
         (urllib.error.HTTPError("http://x", 503, "no", {}, None), "other"),
         (foreign("shop", "Refused", code=401), "other"),
         (foreign("shop", "Refused", status="401", response=object()), "other"),
+        (foreign("shop", "ConnectionError", status="lost"), "network"),
+        (foreign("gateway", "APIStatusError"), "provider"),
         (PermissionError(13, "x"), "other"),
         (ValueError("x"), "other"),
     ],

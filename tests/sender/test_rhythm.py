@@ -3,10 +3,21 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from leeward.sender.rhythm import AGE_MAX_S, AGE_MIN_S, FEW, HINT_MAX_S, HINT_SLACK_S, QUIET_S, Rhythm
+from leeward.sender.rhythm import (
+    AGE_MAX_S,
+    AGE_MIN_S,
+    BUSY_MAX_S,
+    FEW,
+    HINT_MAX_S,
+    HINT_SLACK_S,
+    LOGS_AGE_S,
+    QUIET_S,
+    Rhythm,
+)
 
 
-def due_s(rhythm, now_s=100.0, *, since_s=100.0, full=False, hurry=False):
+def due_s(rhythm, now_s=100.0, *, since_s=100.0, full=False, hurry=False, urgent=True):
+    rhythm.urgent = urgent
     return rhythm.due_s(now_s, waiting_since_s=since_s, full=full, hurry=hurry)
 
 
@@ -62,13 +73,26 @@ def test_a_rhythm_that_is_not_adaptive_keeps_its_interval():
     assert due_s(rhythm) == pytest.approx(100.1)
 
 
+def test_lines_of_a_log_wait_longer_for_company():
+    rhythm = Rhythm()
+
+    assert due_s(rhythm, urgent=False) == pytest.approx(100.0 + LOGS_AGE_S)
+    assert due_s(rhythm, urgent=False, full=True) == 100.0
+
+    rhythm.urgent = True
+    rhythm.sent(1, full=False, left=1)
+    assert rhythm.urgent
+    rhythm.sent(1, full=False, left=0)
+    assert not rhythm.urgent
+
+
 def test_nothing_leaves_while_an_answer_streams_unless_somebody_waits_for_it():
     rhythm = Rhythm()
     rhythm.checkpoint(100.0, None, waiting=1)
     rhythm.idle["typing"] = None
     rhythm.busy["streaming"] = None
 
-    assert due_s(rhythm, full=True) is None
+    assert due_s(rhythm, full=True) == pytest.approx(100.0 + BUSY_MAX_S)  # in a server one always streams
     assert due_s(rhythm, hurry=True) == 100.0
 
     del rhythm.busy["streaming"]

@@ -488,7 +488,7 @@ def test_c27_what_could_not_be_read_for_a_moment_is_not_counted_as_damaged_and_c
 
 def test_c27_a_spool_holds_at_most_three_descriptors(made):
     """The lock, and a mapping for each lane: none from Python 3.13 on. The fourth is the connection's."""
-    before = set(os.listdir("/proc/self/fd"))
+    before = set(Path("/proc/self/fd").iterdir())
     spool = made()
     for number in range(3000):
         keep(spool, b"x" * 600, is_error=number % 3 == 0)
@@ -497,7 +497,7 @@ def test_c27_a_spool_holds_at_most_three_descriptors(made):
             taken(spool, 10)
     spool.tend(eager=True)
 
-    assert len(set(os.listdir("/proc/self/fd")) - before) <= 3
+    assert len(set(Path("/proc/self/fd").iterdir()) - before) <= 3
 
 
 def test_c27_a_dead_processs_spool_that_cannot_be_read_is_left_and_adopted_once_it_can(made, monkeypatch, tmp_path):

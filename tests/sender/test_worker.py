@@ -11,7 +11,7 @@ from leeward.sender.notes import Notes
 from leeward.sender.optout import Watch
 from leeward.sender.plan import Answer, Policy
 from leeward.sender.results import Counts
-from leeward.sender.rhythm import AGE_MIN_S, Rhythm
+from leeward.sender.rhythm import AGE_MIN_S, BUSY_MAX_S, Rhythm
 from sender_helpers import HandClock, ScriptedTransport, reply_of
 
 POLICY = Policy(
@@ -58,6 +58,7 @@ class Bench:
         self.transport = ScriptedTransport()
         self.counts = Counts()
         self.rhythm = Rhythm(policy.age_s, adaptive=policy.adaptive)
+        self.rhythm.urgent = True
         self.environ = {}
         self.stops = []
         self.worker = work.Worker(
@@ -377,11 +378,11 @@ def test_records_of_different_types_never_share_a_request(bench):
     assert bench.transport.sizes == [2, 1, 1]
 
 
-def test_a_busy_worker_rests_without_a_timer_and_sends_when_it_is_over(bench):
+def test_a_busy_worker_rests_and_sends_when_it_is_over(bench):
     bench.rhythm.busy["answer"] = None
     bench.add(plan.BATCH_EVENTS_MAX)
 
-    assert bench.worker.step() is None
+    assert bench.worker.step() == pytest.approx(BUSY_MAX_S)
     assert bench.transport.sent == []
 
     del bench.rhythm.busy["answer"]

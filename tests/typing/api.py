@@ -36,3 +36,26 @@ def handle(error: LeewardError) -> str:
     if isinstance(error, ConfigError):
         return f"{error.where}: {error.fix}"
     return error.code
+
+
+leeward.init(wire="posthog", sample_rules={"chat.token": 0.01}, before_send=lambda event: event, device_id=False)
+failed: str | None = leeward.capture_exception(ValueError("no"), {"stage": "plan"}, distinct_id="u1")
+leeward.log("WARN", "retrying", {"attempt": 2}, correlation_id="c")
+leeward.metric("queue.length", 7, unit="1", properties={"queue": "q"})
+leeward.set_context(session_id="s", correlation_id="c", plan="pro")
+leeward.flush_soon(hint_s=5)
+deleted: int = leeward.delete_pending()
+length: int = leeward.in_context(len)("text")
+with leeward.timed("build_start", "build_end", {"target": "x"}) as added, leeward.busy(), leeward.idle():
+    added["files"] = 3
+with leeward.span("plan", {"step": 1}) as span:
+    span.set("tokens", 12)
+    header: str = span.traceparent
+
+
+async def work() -> str:
+    async with leeward.span("work") as inner:
+        return inner.trace_id
+
+
+leeward.Client("phc_x").capture("u1", "signup", {"plan": "pro"})

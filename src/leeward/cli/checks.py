@@ -15,12 +15,14 @@ import time
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from leeward.cli.api import Answer, Api
-from leeward.cli.connection import FIRST_KEYS, Target, loopback
+from leeward.cli.check import Check, failed
+from leeward.cli.client_checks import client_of, look_client, look_way, way_in_words
+from leeward.cli.connection import FIRST_KEYS, SCOPES, Target, loopback
 from leeward.cli.demo import MARK
-from leeward.cli.spools import left_behind
+from leeward.cli.spool_checks import look_spool
 from leeward.cli.terminal import byte_text
 from leeward.errors import LeewardError
 from leeward.journal.owner import owner_of
@@ -29,7 +31,7 @@ from leeward.wire import native_encode
 if TYPE_CHECKING:
     from leeward.settings.load import Loaded
 
-__all__ = ["Check", "failed", "look"]
+__all__ = ["look"]
 
 SPACE_LOW_BYTES: Final = 1 << 30
 SPACE_NONE_BYTES: Final = 256 << 20
@@ -38,21 +40,11 @@ SYNC_SLOW_MS: Final = 20.0
 CLOCK_OFF_S: Final = 60.0
 BUILT_S: Final = 1_793_500_000  # November 2026: no clock that is right shows less
 STORE_TIMEOUT_S: Final = 3.0
-_PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY", "all_proxy")
 _STATES: Final[dict[str, Literal["ok", "warn", "fail"]]] = {"healthy": "ok", "degraded": "warn", "unhealthy": "fail"}
 
 
-class Check(NamedTuple):
-    """One verdict: ok, warn or fail; what was seen; what to do about it."""
-
-    name: str
-    state: Literal["ok", "warn", "fail"]
-    detail: str
-    fix: str = ""
-
-
 def look(loaded: Loaded, file: str | None, target: Target, environ: Mapping[str, str]) -> Iterator[Check]:
-    """Everything, in the order in which one thing rests on another."""
+    """Everything, in the order in which one thing rests on another: the machine, the server, then its clients."""
     given = sum(origin != "default" for origin in loaded.origins.values())
     yield Check("configuration", "ok", f"{file or 'no file'}; {given} of {len(loaded.origins)} settings are set")
     if target.data_dir is not None:
@@ -60,22 +52,23 @@ def look(loaded: Loaded, file: str | None, target: Target, environ: Mapping[str,
         yield _space(target.data_dir)
         yield _sync(target.data_dir)
         yield from _first_keys(target.data_dir)
-    yield from _spools(target, environ)
-    yield _store(loaded)
     health = _health(target)
-    yield from _server(target, health)
+    is_leeward = isinstance(health, Answer)
+    wants_leeward = is_leeward or client_of(target, environ).wire == "native"
+    if wants_leeward:
+        yield _store(loaded)
+        yield from _server(target, health, way_in_words(target.url, environ))
     yield _clock(health if isinstance(health, Answer) else None)
-    yield (
-        _round_trip(target)
-        if isinstance(health, Answer)
-        else Check("round trip", "fail", "not tried: there is no server", "see above")
-    )
+    yield from look_client(target, environ)
+    yield from look_way(target, environ, is_leeward=is_leeward)
+    keys = {target.key, *(first[0] for scope in SCOPES if (first := target.first_key(scope)) is not None)}
+    yield from look_spool(target.url, keys, environ)
+    if is_leeward:
+        yield _round_trip(target)
+        yield from _losses(target)
+    elif wants_leeward:
+        yield Check("round trip", "fail", "not tried: there is no server", "see above")
     yield from _addresses(loaded, target, environ)
-
-
-def failed(name: str, error: LeewardError) -> Check:
-    """A check that ended with an error."""
-    return Check(name, "fail", error.message + (f" ({error.where})" if error.where else ""), error.fix)
 
 
 # The machine
@@ -137,25 +130,6 @@ def _first_keys(directory: Path) -> Iterator[Check]:
         )
 
 
-def _spools(target: Target, environ: Mapping[str, str]) -> Iterator[Check]:
-    """What clients of other servers or keys left: no program of this destination will send it."""
-    first = target.first_key("write")
-    left = left_behind(target.url, (target.key, first[0] if first else ""), environ)
-    if left is None:
-        return
-    if not left.events:
-        yield Check("spools", "ok", f"nothing waits in {left.root} for another host or key")
-        return
-    count = f"{left.events:,} events" if left.events > 1 else "one event"
-    more = " or more" if left.cut else ""
-    yield Check(
-        "spools",
-        "warn",
-        f"{count}{more} ({byte_text(left.payload_bytes)}) wait for another host or key in {left.root}",
-        "they leave when a program with that host and key runs again",
-    )
-
-
 # The store
 
 
@@ -200,9 +174,10 @@ def _health(target: Target) -> Answer | LeewardError:
     return answer
 
 
-def _server(target: Target, health: Answer | LeewardError) -> Iterator[Check]:
+def _server(target: Target, health: Answer | LeewardError, way: str = "") -> Iterator[Check]:
     if isinstance(health, LeewardError):
-        yield failed("server", health)
+        found = failed("server", health)
+        yield found._replace(fix=f"{found.fix}; commands go straight there, clients{way}") if way else found
         return
     document = health.document()
     yield Check("server", _STATES.get(document.get("status", ""), "fail"), f"{target.url} is {document.get('status')}")
@@ -243,12 +218,35 @@ def _round_trip(target: Target) -> Check:
     return Check("round trip", "ok", f"keys are good; one event there and back in {took_ms:.0f} ms")
 
 
+def _losses(target: Target) -> Iterator[Check]:
+    """What the server knows that clients lost; nothing if it cannot be asked, which the round trip has said."""
+    try:
+        told = target.api("read").get("/api/telemetry/clients", {"limit": "1"}).document()
+    except LeewardError:
+        return
+    lost, missing, total = (int(told.get(name, 0)) for name in ("lost", "missing", "total"))
+    detail = f"{lost:,} lost, {missing:,} missing, of {total:,} clients"
+    if not lost and not missing:
+        yield Check("client losses", "ok", detail)
+        return
+    yield Check(
+        "client losses",
+        "warn",
+        detail,
+        "lost: a spool was full or too old; missing: look with leeward spool status on the machine where they ran",
+    )
+
+
 def _addresses(loaded: Loaded, target: Target, environ: Mapping[str, str]) -> Iterator[Check]:
     """Every address that leeward would contact. There are no others."""
     from leeward.settings.tree import masked
 
-    proxy = next((f"; {name} is set, and not used" for name in _PROXIES if environ.get(name)), "")
     where = "this machine" if loopback(target.url) else "another machine"
-    yield Check("contacts", "ok", f"clients and commands: {target.url} ({where}){proxy}")
+    way = way_in_words(target.url, environ)
+    if way:
+        yield Check("contacts", "ok", f"clients: {target.url} ({where}){way}")
+        yield Check("contacts", "ok", f"commands: {target.url}, without the proxy")
+    else:
+        yield Check("contacts", "ok", f"clients and commands: {target.url} ({where})")
     url = loaded.settings.storage.url
     yield Check("contacts", "ok", f"server: {'a socket in its data directory' if url == 'embedded' else masked(url)}")

@@ -8,7 +8,8 @@ from typing import Final
 
 import click
 
-from leeward.cli.checks import Check, failed, look
+from leeward.cli.check import Check, failed
+from leeward.cli.checks import look
 from leeward.cli.connection import load_settings, target_of
 from leeward.cli.form import command as make, connection_options
 from leeward.cli.terminal import json_text, printable, show

@@ -45,7 +45,7 @@ class _Hook:
 
     def report(self, error: BaseException | None, level: str, properties: dict[str, Any]) -> None:
         if self.client is not None and isinstance(error, BaseException) and not _is_an_end(error):
-            self.client._record_once(error, properties, {"handled": False, "level": level})  # type: ignore[arg-type]
+            self.client._record_once(error, properties, {"handled": False, "level": level})
 
 
 class _SysHook(_Hook):

@@ -40,7 +40,7 @@ from leeward.journal.files import write_all
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Final
+    from typing import Any, Final
 
     from leeward.journal.files import Files
     from leeward.journal.spool_home import Quota
@@ -52,8 +52,16 @@ FIRST_BYTES: Final = 64 * 1024
 _GROWTH: Final = 4
 
 _foreign: list[mmap.mmap] = []  # maps whose descriptor's number the host gave to a file of its own
-_NOWHERE = mmap.mmap(-1, 1)
-_NOWHERE.close()
+
+
+class _Nowhere:
+    """Stands for the mapping before a lane's first segment: it is full, and costs nothing."""
+
+    def tell(self) -> int:
+        raise ValueError
+
+    def write(self, _: bytes) -> int:
+        raise ValueError
 
 
 class Segment:
@@ -89,7 +97,7 @@ class Segment:
         self.inode = (0, 0)
         self.instance: bytes | None = None  # None: its header was not read yet
         self.salt = 0
-        self.map: mmap.mmap | None = None
+        self.map: Any = None  # mmap.mmap
         self.mark = segment.RECORDS_AT
         self.records = 0
         self.delivered = 0
@@ -188,7 +196,7 @@ class SpoolWriter:
         self._stopped = False
         # Before the first segment stands one that is full.
         self._active: Segment | None = Segment(0, "")
-        self._active.map = _NOWHERE
+        self._active.map = _Nowhere()
         self._failed = self._active  # what no segment could be found for to follow
 
     def append(self, payload: bytes, kind: int, sequence: int) -> bool:
@@ -203,7 +211,7 @@ class SpoolWriter:
         active = self._active
         while active is not None:
             try:
-                active.map.write(frame.encode_small(kind, payload, sequence, active.salt))  # type: ignore[union-attr]  # what is active has one
+                active.map.write(frame.encode_small(kind, payload, sequence, active.salt))
             except ValueError:  # it is full, or was closed by whoever found it full
                 active = self._after(active, len(payload), sequence)
             else:

@@ -31,7 +31,7 @@ SECRET_WORDS: Final = words_set(
 _SECRET_ENDINGS: Final = tuple(words_set("password passwords passwd secret secrets apikey apikeys token"))
 # What the last word of a name says about a secret without being one.
 _HARMLESS_LAST: Final = words_set("tokens count counts type method provider status length limit usage expires at")
-_HARMLESS_KEYS: Final = words_set("public primary foreign partition sort routing idempotency dedup")
+_HARMLESS_KEYS: Final = words_set("public primary foreign partition sort routing idempotency dedup group")
 _HARMLESS_NAMES: Final = (("session", "id"), ("session", "ids"), ("distinct", "id"), ("fingerprint",))
 # One of these is part of every secret name, in lower case.
 STEMS: Final = tuple(

@@ -32,7 +32,7 @@ _PROVIDERS: Final = r"""
     d(?:op|oo|or)_v1_\w{20,}  dapi[0-9a-f]{32}  dckr_pat_[\w-]{20,}  PMAK-[\w-]{20,}  NRAK-\w{20,}
     eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*){0,3}
 """
-_QUOTE: Final = r"""\\{0,15}+["']|%2[27]"""
+_QUOTE: Final = r"""\\{0,127}+["']|%2[27]"""
 _SEPARATOR: Final = r"=>|:?={1,3}+|:(?!//|:)|%3[AaDd]"
 
 

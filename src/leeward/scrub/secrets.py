@@ -1,19 +1,22 @@
 """Secrets in what a caller gave: found by name and by form, and replaced by `<redacted>` before anything is encoded.
 
-Promises  Never waits and never logs; time is linear in the text, so that the caller's thread is not held: at most about
-          5 ms for 131,072 characters of any kind. A text in which nothing is found comes back as the same object.
+Promises  Never waits and never logs. Time is linear in the text: 65,536 characters take 1 ms of prose and 6 ms of the
+          worst that is known (Python 3.11, 2.3 GHz). A text in which nothing is found comes back as the same object.
           What is replaced is the secret alone where its bounds are clear (`?token=<redacted>&page=2`), else more.
           Cleaning twice changes nothing. Numbers, booleans, None and empty texts are never secrets.
 By name   Under a secret name (`scrub/names`) every text is replaced, however deep; so is the second of a pair
           (`["Cookie", "a=b"]`) and the `value` beside such a `name`.
 By form   Keys of known providers, JWT, PEM, bearer tokens, payment cards, passwords in URLs, and `name=value` or
-          `"name": "value"` with a secret name inside a text, at any depth of JSON within JSON. The same in base64.
-Not here  texts below 8 characters, keys without a known form, secrets that were split, encrypted or compressed.
-Limits    what is behind the first 500 to 1,000 suspicious places of a text is replaced without a closer look.
+          `"name": "value"` with a secret name inside a text, in up to seven JSON texts within each other. The same in
+          base64, twice.
+Not here  texts below 8 characters, keys without a known form or name, secrets that were split, encrypted, compressed.
+Limits    What is behind the first 500 to 1,000 suspicious places of a text is replaced without a closer look, and so is
+          what is suspicious behind the first 500 texts with secrets of a value.
 
 The usual case must be cheap. One translation of the bytes into four classes (word, digit, separator, other) and three
-searches in C answer it for all texts of a dict at once: `may_hold_secret` costs 0.6 µs for 300 characters, where the
-simplest pattern of `re` needs 1.5 µs. Patterns are tried only at places that such a search has found.
+searches in C answer it for all texts of a dict at once: `may_hold_secret` costs 1.0 µs for 300 characters, where the
+search of one set of characters by `re` takes 1.5 µs, and one of prefixes 2.2 µs. Patterns are
+tried only at places that such a search has found.
 """
 
 from __future__ import annotations

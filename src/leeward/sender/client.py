@@ -456,7 +456,7 @@ class Client(PostHogNames):
             self._swallow(error)
             return None
 
-    def _record_once(self, error: Exception, properties: Mapping[str, Any], keywords: Mapping[str, Any]) -> None:
+    def _record_once(self, error: BaseException, properties: Mapping[str, Any], keywords: Mapping[str, Any]) -> None:
         """Capture an exception that passes through, unless somebody inside did."""
         try:
             if self._off:

@@ -9,6 +9,7 @@ Limits    a class with a `__str__` of its own is not asked even if that is harml
 from __future__ import annotations
 
 import sys
+from itertools import islice
 
 from leeward.scrub.values import bounded_text
 
@@ -76,9 +77,11 @@ def module_of(kind: type) -> str:
     return module if type(module) is str else ""
 
 
-def _cut(text: str, chars_max: int) -> str:
+def _cut(text: str, chars_max: int, length: int = 0) -> str:
+    """At most so many characters, clean; `length` says how many there were, if the text is only a beginning."""
+    more = max(len(text), length) - chars_max
     short = bounded_text(text, chars_max)
-    return short if len(text) <= chars_max else f"{short}…<cut {len(text) - chars_max}>"
+    return f"{short}…<cut {more}>" if more > 0 else short
 
 
 def _message(error: BaseException, chars_max: int, depth: int) -> str:
@@ -178,29 +181,27 @@ def _arguments_text(error: BaseException, args: tuple[Any, ...], owner: type, ch
 
 def _argument_text(arg: Any, chars_max: int) -> str:
     kind = type(arg)
+    if issubclass(kind, str):
+        return _cut(str.__getitem__(arg, slice(0, chars_max + OVERLAP_CHARS)), chars_max, str.__len__(arg))
     if kind is bytes:
-        arg = arg[: chars_max + OVERLAP_CHARS].decode("utf-8", "replace")
-    elif kind is not str:
-        arg = bounded_text(_sample(arg, chars_max, 0), chars_max + 1)
-    return _cut(arg, chars_max)
+        return _cut(arg[: chars_max + OVERLAP_CHARS].decode("utf-8", "replace"), chars_max, len(arg))
+    return _cut(bounded_text(_sample(arg, chars_max, 0), chars_max + 1), chars_max)
 
 
 def _sample(value: Any, chars_max: int, depth: int) -> Any:
-    """The value itself if it is small, else what can be told of it in little time. Nothing is cut before it is clean."""
+    """The value itself if it is small, else what can be told of it in little time. Texts are left out, never cut."""
     kind = type(value)
-    if kind is str or kind is bytes:
-        return value if depth == 0 or len(value) <= chars_max else f"<{kind.__name__} of {len(value)}>"
     if kind is list or kind is tuple or kind is dict:
         if depth == 2:
             return f"<{kind.__name__} of {len(value)}>"
         room = max(ITEM_CHARS_MIN, chars_max // ARGUMENTS_MAX)
-        items = list(value.items() if kind is dict else value)[:ARGUMENTS_MAX]
+        items = list(islice(value.items() if kind is dict else value, ARGUMENTS_MAX))
+        if kind is dict:
+            return {_sample(key, room, 2): _sample(item, room, depth + 1) for key, item in items if type(key) is str}
         more = [f"<{len(value) - len(items)} more>"] if len(items) < len(value) else []
-        if kind is not dict:
-            return [_sample(item, room, depth + 1) for item in items] + more
-        return {_sample(key, room, 2): _sample(item, room, depth + 1) for key, item in items if type(key) is str}
+        return [_sample(item, room, depth + 1) for item in items] + more
+    if kind is str or kind is bytes:
+        return value if len(value) <= chars_max else f"<{kind.__name__} of {len(value)}>"
     if value is None or kind is bool or kind is int or kind is float or module_of(kind) in VALUE_MODULES:
         return value
-    if issubclass(kind, str):
-        return str.__getitem__(value, slice(0, chars_max + OVERLAP_CHARS))
     return f"<{module_of(kind)}.{type_name(kind)}>"

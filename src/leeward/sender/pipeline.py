@@ -47,6 +47,7 @@ PLAIN: Final = Policy(
     Retry(attempts_max=2, base_s=0.0, cap_s=0.0), tries_max=2, wait_s=0.5, timeout_s=5.0, age_s=0.1, adaptive=False
 )
 MESSAGE_CHARS_MAX: Final = 65_536
+LOGS_REQUEST: Final = 6  # the record type of OpenTelemetry's log exporter
 ERROR_LEVELS: Final = frozenset({"ERROR", "FATAL"})
 
 _alive: list[Pipeline] = []
@@ -173,26 +174,30 @@ class Pipeline:
             self.counts.sampled_out += 1
             return None
         severity = "" if level is None else level_of(level)
-        values = {
-            "id": event_id,
-            "timestamp_ms": now_ms if time is None else time,
-            "level": severity,
-            "distinct_id": who,
-            "session_id": session,
-            "device_id": self._device_id if self._device_id is not None else self.device_id(),
-            "correlation_id": correlation,
-            **fields,
-        }
+        device_id = self._device_id
+        if device_id is None:
+            device_id = self.device_id()
+        when = now_ms if time is None else time
         if self._before_send is not None:
-            changed = self._asked(kind, text, data, values)
+            changed = self._asked(
+                kind, text, data, id=event_id, timestamp_ms=when, level=severity, distinct_id=who, session_id=session,
+                correlation_id=correlation, **fields
+            )  # fmt: skip
             if changed is None:
                 return None
-            text, data = changed
-        record_type, encoded = self._encode(kind, text, data, **values)
-        if not self._spool.append(encoded, record_type, is_error=kind == "exception" or severity in ERROR_LEVELS):
+            text, data, values = changed
+            event_id, severity = values["id"], values["level"]
+            record_type, encoded = self._encode(kind, text, data, device_id=device_id, **values)
+        else:
+            record_type, encoded = self._encode(
+                kind, text, data, id=event_id, timestamp_ms=when, level=severity, distinct_id=who, session_id=session,
+                device_id=device_id, correlation_id=correlation, **fields
+            )  # fmt: skip
+        is_error = kind == "exception" or severity in ERROR_LEVELS
+        if not self._spool.append(encoded, record_type, is_error=is_error):
             self._lose()
             return None
-        return self._kept(event_id)
+        return self._kept(event_id, can_wait=kind == "log" and not is_error)
 
     def record_kind(
         self, kind: str, name: Any, properties: Any, fields: Mapping[str, Any], keywords: Mapping[str, Any]
@@ -205,7 +210,7 @@ class Pipeline:
         if kind == "log":
             message = bounded_text(fields["message"], MESSAGE_CHARS_MAX)
             data = {"message": message, **(data if type(data) is dict else {"value": data})}
-            fields = {}
+            fields = {key: value for key, value in fields.items() if key != "message"}
         elif kind == "metric":
             value = fields["value"]
             if type(value) not in {int, float} or value - value != 0:
@@ -213,7 +218,7 @@ class Pipeline:
                 if type(value) not in {int, float}:
                     self.counts.drop("not_a_number")
                     return None
-            fields = {"value": value, "unit": bounded_text(fields["unit"])}
+            fields = {**fields, "value": value, "unit": bounded_text(fields["unit"])}
         return self.record(kind, name, data, **known, **fields)
 
     def device_id(self) -> str:
@@ -232,7 +237,7 @@ class Pipeline:
         if not self._spool.append(encoded, record_type, is_error=False):
             self._lose()
             return False
-        self._kept("")
+        self._kept("", can_wait=record_type == LOGS_REQUEST)
         return True
 
     def samples(self, name: Any, properties: Any, distinct_id: Any, by: str) -> bool:
@@ -288,19 +293,26 @@ class Pipeline:
         self._worker.abandon()
         self._spool.abandon()
 
-    def _kept(self, event_id: str) -> str:
+    def _kept(self, event_id: str, *, can_wait: bool) -> str:
         self.counts.captured += 1
-        if self._worker.idle:
+        rhythm = self._rhythm
+        if can_wait or rhythm.urgent:
+            if self._worker.idle:
+                self._worker.wake()
+        else:  # a worker that rests on lines of a log rests too long for this
+            rhythm.urgent = True
             self._worker.wake()
         return event_id
 
     def _lose(self) -> None:
         self.counts.lose("shut_down" if self._spool.closed else "no_room")
 
-    def _asked(self, kind: str, name: str, data: dict[str, Any], values: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    def _asked(
+        self, kind: str, name: str, data: dict[str, Any], **values: Any
+    ) -> tuple[str, dict[str, Any], dict[str, Any]] | None:
         """What `before_send` makes of an event; None if it is not to be sent, or if the hook failed."""
         try:
-            changed = hook.ask(self._before_send, kind, name, data, values)  # type: ignore[arg-type]  # looked at by our caller
+            changed = hook.ask(self._before_send, kind, name, data, values)  # type: ignore[arg-type]  # there is one
         except Exception:
             # Boundary: the hook is the program's; what it failed on is never sent as it was.
             self.counts.drop("before_send_failed")
@@ -308,7 +320,8 @@ class Pipeline:
             return None
         if changed is None:
             self.counts.drop("before_send")
-        return changed
+            return None
+        return (*changed, values)
 
     def _hand_over(self) -> None:
         """What this one leaves may be adopted: by another pipeline of this process, if one sends to the same place."""

@@ -1,4 +1,4 @@
-"""When what waits is sent: soon while much happens, seldom while little does, never while an answer streams.
+"""When what waits is sent: soon while much happens, seldom while little does, not while an answer streams.
 
 Pure: time is an argument. Callers on any thread say what they know by single stores and dictionary entries, which need
 no lock; only the worker asks and tells `sent`.
@@ -18,12 +18,14 @@ FEW: Final = 10  # a batch this small was not worth its request: the next one wa
 QUIET_S: Final = 30.0  # after this long without a request the next event does not wait long
 HINT_SLACK_S: Final = 0.25  # a checkpoint may come that much later than it was said to
 HINT_MAX_S: Final = 60.0
+LOGS_AGE_S: Final = 5.0  # lines of a log come in crowds, and nobody waits for one
+BUSY_MAX_S: Final = 30.0  # in a server some answer streams at any time: what has waited this long is sent
 
 
 class Rhythm:
     """One client's rhythm in one process. `adaptive` false keeps the interval as it is."""
 
-    __slots__ = ("_age_s", "_checkpoint_s", "_sent_at_s", "adaptive", "busy", "idle", "soon")
+    __slots__ = ("_age_s", "_checkpoint_s", "_sent_at_s", "adaptive", "busy", "idle", "soon", "urgent")
 
     def __init__(
         self,
@@ -37,6 +39,7 @@ class Rhythm:
         self.busy = {} if busy is None else busy  # who streams an answer just now
         self.idle = {} if idle is None else idle  # who waits for a person
         self.soon = False  # a checkpoint was reached: send what waits now
+        self.urgent = False  # something else than lines of a log waits
         self._age_s = age_s
         self._checkpoint_s = 0.0
         self._sent_at_s = 0.0
@@ -46,15 +49,16 @@ class Rhythm:
         self._checkpoint_s = 0.0 if hint_s is None else now_s + min(max(hint_s, 0.0), HINT_MAX_S) + HINT_SLACK_S
         self.soon = waiting > 0
 
-    def due_s(self, now_s: float, *, waiting_since_s: float, full: bool, hurry: bool) -> float | None:
-        """When what waits is to be sent; None: not before somebody says so. `hurry`: somebody waits for it."""
+    def due_s(self, now_s: float, *, waiting_since_s: float, full: bool, hurry: bool) -> float:
+        """When what waits is to be sent. `hurry`: somebody waits for it."""
         if hurry:
             return now_s
         if self.busy:
-            return None
+            return waiting_since_s + BUSY_MAX_S
         if self.soon or full or self.idle:
             return now_s
-        return max(waiting_since_s + self._age_s, self._checkpoint_s)
+        age_s = self._age_s if self.urgent or not self.adaptive else LOGS_AGE_S
+        return max(waiting_since_s + age_s, self._checkpoint_s)
 
     def began(self, now_s: float) -> None:
         """A request leaves now."""
@@ -65,7 +69,7 @@ class Rhythm:
     def sent(self, events: int, *, full: bool, left: int) -> None:
         """A request with so many events was answered; so many are left."""
         if not left:
-            self.soon = False
+            self.soon = self.urgent = False
         if not self.adaptive:
             return
         if full:

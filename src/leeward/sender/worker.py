@@ -322,7 +322,7 @@ class Worker:
         due_s = self._rhythm.due_s(
             now_s, waiting_since_s=self._waiting_since_s, full=waiting >= plan.BATCH_EVENTS_MAX, hurry=hurry
         )
-        return None if due_s is None else self._pace.rest_s(now_s, due_s, hurry=hurry)
+        return self._pace.rest_s(now_s, due_s, hurry=hurry)
 
     def _rest(self, rest_s: float | None) -> None:
         if rest_s is None:
