@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 WORKERS ?= 2
 
-.PHONY: demo test check docs bench faults mutants lock clean browser
+.PHONY: demo test check docs bench bench-clients faults mutants lock clean browser
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.server
@@ -29,8 +29,17 @@ mutants: $(VENV)/.dev
 docs: $(VENV)/.dev
 	@$(BIN)/python docs/generate.py
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev bench-clients
 	@$(BIN)/python -m benchmarks
+
+# The client beside its peers, which get an environment of their own: OPTIONS="--quick", "--rows exit", "--full".
+bench-clients: .venv-peers/.peers
+	@PYTHONPATH=src .venv-peers/bin/python -m benchmarks.clients $(OPTIONS)
+
+.venv-peers/.peers: requirements/peers.txt
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/peers.txt
+	@touch $@
 
 # The page tests drive Debian's Chromium; elsewhere any Chromium on the PATH will do.
 browser:
@@ -58,4 +67,4 @@ $(VENV)/.dev: $(VENV)/.server requirements/dev.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf $(VENV) .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

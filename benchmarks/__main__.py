@@ -1,4 +1,4 @@
-"""`make bench`: every figure that README and docs quote, one table after another.
+"""`make bench`: the figures of the server that README and docs quote; `make bench-clients` has those of the client.
 
 python -m benchmarks [--full]      --full: also the road with 10 million events already stored (ten minutes more)
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-TABLES = ("road", "clients", "journal_append", "store_load")
+TABLES = ("road", "journal_append", "store_load")
 
 
 def main() -> None:

@@ -318,7 +318,11 @@ class TestOtlp:
 
     @pytest.mark.parametrize(
         ("rejected", "refused"),
-        [("2", {"rejected": 2}), (2, {"rejected": 2}), *((odd, {}) for odd in ("-2", -2, "x", 1.5, None, True, [2]))],
+        [
+            ("2", {"rejected": 2}),
+            (2, {"rejected": 2}),
+            *((odd, {}) for odd in ("-2", -2, "x", 1.5, None, True, [2], "9" * 5_000)),
+        ],
     )
     def test_a_count_is_read_as_text_or_number_and_anything_else_is_none(self, rejected, refused):
         understood = answer("otlp", LOG, reply(body={"partialSuccess": {"rejectedLogRecords": rejected}}))

@@ -61,15 +61,15 @@ class _Outlet:
             if now_s >= self._next_s:
                 self._next_s = now_s + self._interval_s
                 pipeline._rhythm.checkpoint(now_s, self._interval_s, waiting=0)
-        return all([pipeline.keep(self._record_type, request) for request in requests])
+        return all([pipeline.keep(self._record_type, request) for request in requests])  # noqa: C419 - each is tried
 
     def flush(self, timeout_ms: float | None) -> bool:
         """Send what waits; whether all of it went."""
         return not self.client.flush((FLUSH_TIMEOUT_MS if timeout_ms is None else timeout_ms) / 1000).spooled
 
-    def end(self) -> None:
+    def end(self, timeout_ms: float = FLUSH_TIMEOUT_MS) -> None:
         """Send what can be sent soon; what comes later is kept for the next process."""
-        self.client.shutdown()
+        self.client.shutdown(min(timeout_ms, FLUSH_TIMEOUT_MS) / 1000)
 
 
 class SpoolSpanExporter(SpanExporter):
@@ -105,7 +105,8 @@ class SpoolSpanProcessor(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Spool it."""
-        if span.get_span_context().trace_flags.sampled:
+        context = span.get_span_context()
+        if context is not None and context.trace_flags.sampled:
             self._exporter.export((span,))
 
     def shutdown(self) -> None:
@@ -168,7 +169,12 @@ class SpoolMetricExporter(MetricExporter):
         super().__init__(preferred_temporality=_temporality(environment))
         self._outlet = _Outlet(client, METRICS)
 
-    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any) -> MetricExportResult:
+    def export(
+        self,
+        metrics_data: MetricsData,
+        timeout_millis: float = 10_000,  # noqa: ARG002 - the SDK's signature; nothing here waits
+        **_: Any,
+    ) -> MetricExportResult:
         """Spool them, as one request if they are not too many."""
         try:
             kept = self._outlet.keep(metric_requests(metrics_data))
@@ -178,9 +184,9 @@ class SpoolMetricExporter(MetricExporter):
             kept = False
         return MetricExportResult.SUCCESS if kept else MetricExportResult.FAILURE
 
-    def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
-        """Send what can be sent soon."""
-        self._outlet.end()
+    def shutdown(self, timeout_millis: float = FLUSH_TIMEOUT_MS, *, timeout: float | None = None, **_: Any) -> None:
+        """Send what can be sent soon. The SDK's own reader calls the time-out `timeout`, in milliseconds too."""
+        self._outlet.end(timeout_millis if timeout is None else max(0.0, timeout))
 
     def force_flush(self, timeout_millis: float | None = None) -> bool:
         """Send what waits."""

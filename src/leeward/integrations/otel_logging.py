@@ -11,6 +11,7 @@ from __future__ import annotations
 from opentelemetry._logs import SeverityNumber
 
 from leeward.integrations.logging import STANDARD, LeewardHandler, _message
+from leeward.scrub.values import bounded
 from leeward.sender import exceptions
 
 TYPE_CHECKING = False
@@ -54,7 +55,7 @@ class OtelHandler(LeewardHandler):
             severity_number=severity,
             severity_text=level,
             body=_message(record),
-            attributes=_attributes(record),
+            attributes=bounded(_attributes(record)),  # plain: the SDK prints a warning about anything else
         )
 
 

@@ -62,28 +62,29 @@ def _count(tag: bytes, value: int) -> bytes:
 def span_request(span: ReadableSpan) -> bytes:
     """An ExportTraceServiceRequest with one span."""
     context, parent = span.get_span_context(), span.parent
-    message = b"".join((
-        b"\x0a\x10" + context.trace_id.to_bytes(16, "big"),
-        b"\x12\x08" + context.span_id.to_bytes(8, "big"),
-        _trace_state(b"\x1a", context),
-        b"\x22\x08" + parent.span_id.to_bytes(8, "big") if parent else b"",
-        text(b"\x2a", bounded_text(span.name, NAME_CHARS_MAX)),
-        b"\x30" + varint(span.kind.value + 1),
-        fixed64(b"\x39", span.start_time),
-        fixed64(b"\x41", span.end_time),
-        key_values(b"\x4a", bounded_attributes(span.attributes)),
-        _count(b"\x50", span.dropped_attributes),
-        _extras(b"\x5a", span.events, _event, b"\x60", span.dropped_events),
-        _extras(b"\x6a", span.links, _link, b"\x70", span.dropped_links),
-        _status(span),
-        b"\x85\x01" + _flags(parent),
-    ))
+    assert context is not None  # of a span that has ended
+    message = b"".join(
+        (
+            b"\x0a\x10" + context.trace_id.to_bytes(16, "big"),
+            b"\x12\x08" + context.span_id.to_bytes(8, "big"),
+            _trace_state(b"\x1a", context),
+            b"\x22\x08" + parent.span_id.to_bytes(8, "big") if parent else b"",
+            text(b"\x2a", bounded_text(span.name, NAME_CHARS_MAX)),
+            b"\x30" + varint(span.kind.value + 1),
+            fixed64(b"\x39", span.start_time),
+            fixed64(b"\x41", span.end_time),
+            key_values(b"\x4a", bounded_attributes(span.attributes)),
+            _count(b"\x50", span.dropped_attributes),
+            _extras(b"\x5a", span.events, _event, b"\x60", span.dropped_events),
+            _extras(b"\x6a", span.links, _link, b"\x70", span.dropped_links),
+            _status(span),
+            b"\x85\x01" + _flags(parent),
+        )
+    )
     return request(span.resource, span.instrumentation_scope, field(ITEM, message))
 
 
-def _extras(
-    tag: bytes, extras: Sequence[Any], encode: Callable[[Any], bytes], count_tag: bytes, dropped: int
-) -> bytes:
+def _extras(tag: bytes, extras: Sequence[Any], encode: Callable[[Any], bytes], count_tag: bytes, dropped: int) -> bytes:
     """Events or links, as many as there is room for, and how many were dropped."""
     if not extras and not dropped:
         return b""
@@ -110,14 +111,16 @@ def _event(event: Event) -> bytes:
 
 def _link(link: Link) -> bytes:
     context = link.context
-    return b"".join((
-        b"\x0a\x10" + context.trace_id.to_bytes(16, "big"),
-        b"\x12\x08" + context.span_id.to_bytes(8, "big"),
-        _trace_state(b"\x1a", context),
-        key_values(b"\x22", bounded_attributes(link.attributes)),
-        _count(b"\x28", link.dropped_attributes),
-        b"\x35" + _flags(context),
-    ))
+    return b"".join(
+        (
+            b"\x0a\x10" + context.trace_id.to_bytes(16, "big"),
+            b"\x12\x08" + context.span_id.to_bytes(8, "big"),
+            _trace_state(b"\x1a", context),
+            key_values(b"\x22", bounded_attributes(link.attributes)),
+            _count(b"\x28", link.dropped_attributes),
+            b"\x35" + _flags(context),
+        )
+    )
 
 
 def _status(span: ReadableSpan) -> bytes:
@@ -146,21 +149,23 @@ def log_request(readable: ReadableLogRecord | ReadWriteLogRecord) -> bytes:
     number = record.severity_number
     body = record.body
     flags = int(record.trace_flags or 0)
-    message = b"".join((
-        fixed64(b"\x09", record.timestamp),
-        _count(b"\x10", number.value if number is not None else 0),
-        text(b"\x1a", bounded_text(record.severity_text)),
-        # Nothing that a program can say has no body at all: None is an empty value.
-        field(b"\x2a", any_value(bounded(body))),
-        key_values(b"\x32", bounded_attributes(record.attributes)),
-        _count(b"\x38", readable.dropped_attributes),
-        b"\x45" + _fixed32(flags) if flags else b"",
-        b"\x4a\x10" + record.trace_id.to_bytes(16, "big") if record.trace_id else b"",
-        b"\x52\x08" + record.span_id.to_bytes(8, "big") if record.span_id else b"",
-        fixed64(b"\x59", record.observed_timestamp),
-        text(b"\x62", bounded_text(record.event_name)),
-    ))
-    return request(readable.resource, readable.instrumentation_scope, field(ITEM, message))  # type: ignore[arg-type]  # the SDK sets it
+    message = b"".join(
+        (
+            fixed64(b"\x09", record.timestamp),
+            _count(b"\x10", number.value if number is not None else 0),
+            text(b"\x1a", bounded_text(record.severity_text)),
+            # Nothing that a program can say has no body at all: None is an empty value.
+            field(b"\x2a", any_value(bounded(body))),
+            key_values(b"\x32", bounded_attributes(record.attributes)),
+            _count(b"\x38", readable.dropped_attributes),
+            b"\x45" + _fixed32(flags) if flags else b"",
+            b"\x4a\x10" + record.trace_id.to_bytes(16, "big") if record.trace_id else b"",
+            b"\x52\x08" + record.span_id.to_bytes(8, "big") if record.span_id else b"",
+            fixed64(b"\x59", record.observed_timestamp),
+            text(b"\x62", bounded_text(record.event_name)),
+        )
+    )
+    return request(readable.resource, readable.instrumentation_scope, field(ITEM, message))
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------
@@ -221,47 +226,53 @@ def _points(points: Sequence[Any], encode: Callable[[Any], bytes]) -> bytes:
 
 
 def _number(point: Any) -> bytes:
-    return b"".join((
-        fixed64(b"\x11", point.start_time_unix_nano),
-        fixed64(b"\x19", point.time_unix_nano),
-        _value(b"\x21", b"\x31", point.value),
-        _exemplars(b"\x2a", point),
-        key_values(b"\x3a", bounded_attributes(point.attributes)),
-    ))
+    return b"".join(
+        (
+            fixed64(b"\x11", point.start_time_unix_nano),
+            fixed64(b"\x19", point.time_unix_nano),
+            _value(b"\x21", b"\x31", point.value),
+            _exemplars(b"\x2a", point),
+            key_values(b"\x3a", bounded_attributes(point.attributes)),
+        )
+    )
 
 
 def _histogram(point: Any) -> bytes:
     counts = b"".join([_fixed64(count) for count in point.bucket_counts])
     bounds = b"".join([double(b"", bound) for bound in point.explicit_bounds])
-    return b"".join((
-        fixed64(b"\x11", point.start_time_unix_nano),
-        fixed64(b"\x19", point.time_unix_nano),
-        fixed64(b"\x21", point.count),
-        double(b"\x29", point.sum),
-        field(b"\x32", counts),
-        field(b"\x3a", bounds),
-        _exemplars(b"\x42", point),
-        key_values(b"\x4a", bounded_attributes(point.attributes)),
-        double(b"\x59", point.min),
-        double(b"\x61", point.max),
-    ))
+    return b"".join(
+        (
+            fixed64(b"\x11", point.start_time_unix_nano),
+            fixed64(b"\x19", point.time_unix_nano),
+            fixed64(b"\x21", point.count),
+            double(b"\x29", point.sum),
+            field(b"\x32", counts),
+            field(b"\x3a", bounds),
+            _exemplars(b"\x42", point),
+            key_values(b"\x4a", bounded_attributes(point.attributes)),
+            double(b"\x59", point.min),
+            double(b"\x61", point.max),
+        )
+    )
 
 
 def _exponential(point: Any) -> bytes:
-    return b"".join((
-        key_values(b"\x0a", bounded_attributes(point.attributes)),
-        fixed64(b"\x11", point.start_time_unix_nano),
-        fixed64(b"\x19", point.time_unix_nano),
-        fixed64(b"\x21", point.count),
-        double(b"\x29", point.sum),
-        _count(b"\x30", _zigzag(point.scale)),
-        fixed64(b"\x39", point.zero_count),
-        _buckets(b"\x42", point.positive),
-        _buckets(b"\x4a", point.negative),
-        _exemplars(b"\x5a", point),
-        double(b"\x61", point.min),
-        double(b"\x69", point.max),
-    ))
+    return b"".join(
+        (
+            key_values(b"\x0a", bounded_attributes(point.attributes)),
+            fixed64(b"\x11", point.start_time_unix_nano),
+            fixed64(b"\x19", point.time_unix_nano),
+            fixed64(b"\x21", point.count),
+            double(b"\x29", point.sum),
+            _count(b"\x30", _zigzag(point.scale)),
+            fixed64(b"\x39", point.zero_count),
+            _buckets(b"\x42", point.positive),
+            _buckets(b"\x4a", point.negative),
+            _exemplars(b"\x5a", point),
+            double(b"\x61", point.min),
+            double(b"\x69", point.max),
+        )
+    )
 
 
 def _buckets(tag: bytes, buckets: Any) -> bytes:
@@ -277,13 +288,15 @@ def _exemplars(tag: bytes, point: Any) -> bytes:
 
 def _exemplar(exemplar: Any) -> bytes:
     is_traced = exemplar.span_id is not None and exemplar.trace_id is not None
-    return b"".join((
-        fixed64(b"\x11", exemplar.time_unix_nano),
-        _value(b"\x19", b"\x31", exemplar.value),
-        b"\x22\x08" + exemplar.span_id.to_bytes(8, "big") if is_traced else b"",
-        b"\x2a\x10" + exemplar.trace_id.to_bytes(16, "big") if is_traced else b"",
-        key_values(b"\x3a", bounded_attributes(exemplar.filtered_attributes)),
-    ))
+    return b"".join(
+        (
+            fixed64(b"\x11", exemplar.time_unix_nano),
+            _value(b"\x19", b"\x31", exemplar.value),
+            b"\x22\x08" + exemplar.span_id.to_bytes(8, "big") if is_traced else b"",
+            b"\x2a\x10" + exemplar.trace_id.to_bytes(16, "big") if is_traced else b"",
+            key_values(b"\x3a", bounded_attributes(exemplar.filtered_attributes)),
+        )
+    )
 
 
 def _value(double_tag: bytes, int_tag: bytes, value: float) -> bytes:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from struct import Struct
 
+from opentelemetry.attributes import BoundedAttributes
+
 from leeward.scrub.values import bounded
 
 TYPE_CHECKING = False
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-__all__ = ["any_value", "bounded_attributes", "field", "fixed64", "key_values", "request", "signed", "text", "varint"]
+__all__ = ["any_value", "bounded_attributes", "double", "field", "fixed64", "key_values", "request", "text", "varint"]
 
 KEYS_REMEMBERED_MAX: Final = 4_096  # attribute names, encoded; then it starts anew
 HEADS_REMEMBERED_MAX: Final = 256  # resources and scopes; programs have a handful
@@ -54,14 +56,9 @@ def varint(value: int) -> bytes:
     return _SMALL[value] if value < 2_048 else _varint(value)
 
 
-def signed(value: int) -> bytes:
-    """An int64, as two's complement of 64 bits."""
-    return varint(value & MASK)
-
-
 def fixed64(tag: bytes, value: int | None) -> bytes:
     """A fixed64 field; nothing for what is unset."""
-    return tag + _fixed64(value & MASK) if value else b""
+    return tag + _fixed64(value) if value else b""
 
 
 def double(tag: bytes, value: float) -> bytes:
@@ -81,7 +78,10 @@ def text(tag: bytes, value: str | None) -> bytes:
 
 def bounded_attributes(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
     """A bounded, clean, plain copy of what a program called attributes."""
-    plain = bounded(attributes if type(attributes) is dict else dict(attributes or ()))
+    if not attributes:
+        return {}
+    given = attributes.copy() if isinstance(attributes, BoundedAttributes) else dict(attributes)
+    plain = bounded(given)
     return plain if type(plain) is dict else {"…": plain}
 
 
@@ -102,7 +102,7 @@ def any_value(value: Any) -> bytes:
     if kind is bool:
         return b"\x10\x01" if value else b"\x10\x00"
     if kind is int:
-        return b"\x18" + signed(value) if value <= INT_MAX else field(b"\x0a", str(value).encode())
+        return b"\x18" + varint(value & MASK) if value <= INT_MAX else field(b"\x0a", str(value).encode())
     if kind is float:
         return b"\x21" + _double(value)
     if kind is list:
@@ -112,7 +112,7 @@ def any_value(value: Any) -> bytes:
     return b""  # None
 
 
-def request(resource: Resource, scope: InstrumentationScope | None, items: bytes) -> bytes:
+def request(resource: Resource | None, scope: InstrumentationScope | None, items: bytes) -> bytes:
     """An export request with these items (fields number 2, with their tags) of one scope of one resource."""
     scope_head, scope_end = _scope(scope)
     resource_head, resource_end = _resource(resource)
@@ -129,8 +129,10 @@ def _key(key: str) -> bytes:
     return encoded
 
 
-def _resource(resource: Resource) -> tuple[bytes, bytes]:
+def _resource(resource: Resource | None) -> tuple[bytes, bytes]:
     """What stands before and behind the scopes of a resource."""
+    if resource is None:
+        return field(b"\x0a", b""), b""
     known = _heads.get(id(resource))
     if known is not None:
         return known[1], known[2]

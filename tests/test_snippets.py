@@ -1,0 +1,285 @@
+"""What the pages show works: every Python snippet runs, the examples run, and every link leads somewhere.
+
+The snippets of a page are one program, in the order in which they stand, in an interpreter and a home of their own; a
+server on loopback notes what they send. Two comments before a fence change that:
+
+    <!-- not run: REASON -->      it is only compiled
+    <!-- run with pytest -->      it is a module of tests
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import http_recorder
+import otlp_recorder
+import posthog_recorder
+import pytest
+import recorder
+from programs import environment
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+EXAMPLES = ROOT / "examples"
+LIMIT_S = 60
+TYPED = "hello there\nplease fail\nthank you\n"  # for programs that ask a person
+NATIVE = "/api/telemetry/batch"
+PLACEHOLDERS = {  # what a page writes for the reader's own
+    "https://telemetry.example.com": "LEEWARD_HOST",
+    "https://posthog.example.com": "LEEWARD_HOST",
+    "lw_your_key": "LEEWARD_API_KEY",
+    "phc_your_key": "LEEWARD_API_KEY",
+}
+RUNNER = """
+import json, sys
+for name, line, text in json.load(open(sys.argv[1], encoding="utf-8")):
+    exec(compile("\\n" * (line - 1) + text, name, "exec"), globals())
+"""
+FENCE = re.compile(
+    r"^(?:<!-- (?P<mark>not run: \S.*|run with pytest) -->\n+)?```python\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+)
+ANY_FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+
+
+class Snippet(NamedTuple):
+    line: int
+    text: str
+    mark: str
+
+
+def pages() -> list[Path]:
+    return [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def snippets(page: Path) -> list[Snippet]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Snippet(text.count("\n", 0, found.start("text")) + 1, found["text"], found["mark"] or "")
+        for found in FENCE.finditer(text)
+    ]
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+# The reference shows signatures, which `docs/generate.py` takes from the source: there is nothing to run.
+WRITTEN = [page for page in pages() if page.parent != DOCS / "reference"]
+WITH_CODE = [page for page in WRITTEN if snippets(page)]
+
+
+class AnyWire(otlp_recorder.Recorder):
+    """The strict servers of all three wires, at one address."""
+
+    def read(self, request: http_recorder.Request) -> None:
+        self._wire(request).read(self, request)
+
+    def acknowledge(self, request: http_recorder.Request) -> None:
+        self._wire(request).acknowledge(self, request)
+
+    def store(self, request: http_recorder.Request, without=()) -> None:
+        wire = self._wire(request)
+        (wire if wire is otlp_recorder.Recorder else http_recorder.Recorder).store(self, request, without)
+
+    def _wire(self, request: http_recorder.Request) -> type[http_recorder.Recorder]:
+        if request.path == NATIVE:
+            return recorder.Recorder
+        return otlp_recorder.Recorder if request.path in otlp_recorder.REQUESTS else posthog_recorder.Recorder
+
+
+@pytest.fixture
+def server() -> Iterator[AnyWire]:
+    with AnyWire() as running:
+        yield running
+
+
+def variables(home: Path, host: str) -> dict[str, str]:
+    kept = {name: value for name, value in environment().items() if not name.startswith(("XDG_", "OTEL_"))}
+    return {**kept, "HOME": str(home), "LEEWARD_API_KEY": recorder.KEY, "LEEWARD_HOST": host}
+
+
+def run(command: list[str], home: Path, host: str, typed: str = TYPED) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command],
+        env=variables(home, host),
+        cwd=home,
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+
+
+def filled(text: str, host: str) -> str:
+    """A snippet with the reader's own address and key."""
+    own = {"LEEWARD_HOST": host, "LEEWARD_API_KEY": recorder.KEY}
+    for placeholder, name in PLACEHOLDERS.items():
+        text = text.replace(placeholder, own[name])
+    return text
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
+def test_the_snippets_of_a_page_run_in_order_and_say_nothing_on_stderr(page, server, tmp_path):
+    program = [
+        (name_of(page), snippet.line, filled(snippet.text, server.host))
+        for snippet in snippets(page)
+        if not snippet.mark
+    ]
+    if not program:
+        pytest.skip("every snippet of this page is marked")
+    (tmp_path / "program.json").write_text(json.dumps(program), encoding="utf-8")
+    (tmp_path / "runner.py").write_text(RUNNER, encoding="utf-8")
+
+    done = run(["runner.py", "program.json"], tmp_path, server.host)
+
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert server.broken == []
+
+
+@pytest.mark.parametrize("page", [page for page in WITH_CODE if any(s.mark for s in snippets(page))], ids=name_of)
+def test_a_snippet_that_is_not_run_is_python_and_one_for_pytest_passes(page, server, tmp_path):
+    for number, snippet in enumerate(snippets(page)):
+        ast.parse(snippet.text)
+        if snippet.mark == "run with pytest":
+            (tmp_path / f"test_{number}.py").write_text(snippet.text, encoding="utf-8")
+
+    if list(tmp_path.glob("test_*.py")):
+        done = run(["-m", "pytest", "-q", "-p", "no:cacheprovider", "."], tmp_path, server.host)
+        assert done.returncode == 0, done.stdout
+    assert server.requests == []
+
+
+def test_every_fence_that_claims_to_be_python_was_found():
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        assert text.count("```python") == len(snippets(page)), name_of(page)
+
+
+# Links
+
+
+def anchors(page: Path) -> set[str]:
+    """The names of a page's headings, as the usual viewers of Markdown make them."""
+    text = ANY_FENCE.sub("", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_every_link_between_pages_leads_somewhere(page):
+    text = ANY_FENCE.sub("", page.read_text(encoding="utf-8"))
+    for found in LINK.finditer(text):
+        target, _, anchor = found["target"].partition("#")
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        there = (page.parent / target).resolve() if target else page
+        assert there.exists(), f"{name_of(page)} → {found['target']}"
+        assert not anchor or anchor in anchors(there), f"{name_of(page)} → {found['target']}"
+
+
+def test_the_first_page_leads_to_every_page():
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    linked = {(DOCS / found["target"].partition("#")[0]).resolve() for found in LINK.finditer(index)}
+
+    assert {page for page in DOCS.rglob("*.md") if page.name != "index.md"} <= linked
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in DOCS.rglob("*.md") if page.parent.name in {"how-to", "explanation"}], ids=name_of
+)
+def test_a_page_says_first_which_kind_it_is(page):
+    kind = {"how-to": "How-to.", "explanation": "Explanation."}[page.parent.name]
+
+    assert page.read_text(encoding="utf-8").split("\n\n")[1].startswith(f"*{kind}*"), name_of(page)
+
+
+# Examples
+
+
+def names(server: AnyWire) -> list[str]:
+    return sorted(event["event_type"] for event in server.events.values())
+
+
+def test_the_tutorial_ends_with_the_example(server):
+    last = [snippet.text for snippet in snippets(DOCS / "tutorial.md")][-1]
+    example = (EXAMPLES / "chat_loop.py").read_text(encoding="utf-8")
+
+    assert ast.dump(ast.parse(last)) == ast.dump(ast.parse(example))
+
+
+def test_the_chat_loop_reports_its_answers_and_its_failure(server, tmp_path):
+    done = run([str(EXAMPLES / "chat_loop.py")], tmp_path, server.host)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "You said: hello there" in done.stdout
+    assert "Sorry" in done.stdout
+    assert names(server) == ["$exception", "chat.answer", "chat.answer", "chat.answer", "chat.ended", "chat.started"]
+    assert len({event["session_id"] for event in server.events.values()}) == 1
+
+
+def test_the_short_program_reports_its_run_and_what_ended_it(server, tmp_path):
+    (tmp_path / "words.txt").write_text("one two three")
+
+    done = run([str(EXAMPLES / "count_words.py"), "words.txt"], tmp_path, server.host)
+    failed = run([str(EXAMPLES / "count_words.py"), "missing.txt"], tmp_path, server.host)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
+    assert failed.returncode == 1
+    assert "FileNotFoundError" in failed.stderr
+    assert names(server) == ["$exception", "count.finished", "count.started", "count.started"]
+
+
+@contextmanager
+def served(home: Path, host: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The web application as uvicorn runs it: its process and its address."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "--app-dir", str(EXAMPLES), "--port", "0", "web_app:app"],
+        env=variables(home, host),
+        cwd=home,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        try:
+            assert process.stderr is not None
+            address = next(found[0] for line in process.stderr if (found := re.search(r"http://\S+", line)))
+            yield process, address
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def test_the_web_application_loses_nothing_to_kill_9(server, tmp_path):
+    server.always = http_recorder.hang  # so that what it captures is still waiting when it dies
+    with served(tmp_path, server.host) as (process, address):
+        with urllib.request.urlopen(f"{address}/chat/s1?text=a+b+c", timeout=LIMIT_S) as answer:
+            assert answer.read() == b"a b c "
+            request_id = answer.headers["x-request-id"]
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(f"{address}/broken", timeout=LIMIT_S)
+        os.kill(process.pid, signal.SIGKILL)
+    assert not server.stored
+
+    server.always = http_recorder.ok
+    with served(tmp_path, server.host) as (_, address):
+        urllib.request.urlopen(f"{address}/docs", timeout=LIMIT_S).close()  # the first event of the next start
+        assert server.wait_stored(5)
+
+    events = {event["event_type"]: event for event in server.events.values()}
+    assert {"chat.asked", "chat.usage", "GET /chat/{session_id}", "GET /broken", "$exception"} <= set(events)
+    assert events["chat.usage"]["correlation_id"] == events["chat.asked"]["correlation_id"] == request_id
+    assert max(server.stored.values()) == 1
