@@ -1,6 +1,6 @@
 """A short program: it counts the words of its files, reports that, and ends without waiting for the network.
 
-    LEEWARD_API_KEY=lw_… python count_words.py FILE...
+LEEWARD_API_KEY=lw_… python count_words.py FILE...
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A FastAPI application that reports its requests, a background task, and whatever fails.
 
-    pip install fastapi uvicorn
-    LEEWARD_API_KEY=lw_… uvicorn web_app:app
+pip install fastapi uvicorn
+LEEWARD_API_KEY=lw_… uvicorn web_app:app
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-import leeward
 from fastapi import BackgroundTasks, FastAPI, Query
 from fastapi.responses import StreamingResponse
+
+import leeward
 from leeward.integrations.asgi import TelemetryMiddleware
 
 leeward.init(app="web-app/1.0")  # the key comes from LEEWARD_API_KEY
@@ -27,7 +28,9 @@ def note_usage(session_id: str, words: int) -> None:
 
 
 @app.get("/chat/{session_id}")
-async def chat(session_id: str, background: BackgroundTasks, text: Annotated[str, Query(max_length=200)]) -> StreamingResponse:
+async def chat(
+    session_id: str, background: BackgroundTasks, text: Annotated[str, Query(max_length=200)]
+) -> StreamingResponse:
     words = text.split()
 
     async def parts() -> AsyncIterator[str]:

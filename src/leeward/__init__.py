@@ -28,8 +28,8 @@ from leeward.sender.api import (
     timed,
 )
 from leeward.sender.client import Client
-from leeward.sender.config import VERSION as __version__  # noqa: N811 - what the field calls it
 from leeward.sender.results import FlushResult, Stats
+from leeward.version import VERSION as __version__  # noqa: N811 - what the field calls it
 
 __all__ = [
     "Client",

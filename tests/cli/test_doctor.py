@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import canned
 import programs
 from leeward.cli import checks
 from leeward.cli.api import Answer
@@ -36,10 +38,18 @@ def test_with_a_healthy_server_everything_is_checked_and_the_event_comes_back(at
         "store",
         "server",
         "clock",
+        "opt-out",
+        "client",
+        "proxy",
+        "dns",
+        "delivery",
+        "spool",
         "round trip",
+        "client losses",
         "contacts",
     }
     assert set(states.values()) <= {"ok", "warn"}
+    assert {states[name] for name in ("delivery", "round trip", "client losses")} == {"ok"}
     assert shown.json()["state"] == "warn"
     assert at_server("query", "--event-type", "leeward.doctor", "--json").json()["count"] >= 1
 
@@ -193,35 +203,84 @@ def test_an_event_that_does_not_come_back_fails(monkeypatch):
 
 
 def test_every_address_is_listed_without_its_password(tmp_path):
-    environ = {"HOME": str(tmp_path), "HTTPS_PROXY": "http://p"}
+    environ = {"HOME": str(tmp_path)}
     loaded = load_settings({"storage.url": "clickhouse://me:secret@db:8123/x"}, None, environ)
 
-    lines = [check.detail for check in checks._addresses(loaded, Target("http://h", Path(), True, "", ""), environ)]
+    def lines(**more: str) -> list[str]:
+        found = checks._addresses(loaded, Target("http://h", Path(), True, "", ""), {**environ, **more})
+        return [check.detail for check in found]
 
-    assert lines == [
-        "clients and commands: http://h (another machine); HTTPS_PROXY is set, and not used",
+    assert lines(HTTPS_PROXY="http://p") == [
+        "clients and commands: http://h (another machine)",
+        "server: clickhouse://me:…@db:8123/x",
+    ]
+    assert lines(HTTP_PROXY="http://me:secret@p:3128") == [
+        "clients: http://h (another machine), over p:3128 (HTTP_PROXY)",
+        "commands: http://h, without the proxy",
         "server: clickhouse://me:…@db:8123/x",
     ]
 
 
-def test_events_that_wait_for_another_host_are_warned_of(at_server, server, tmp_path, monkeypatch):
+def test_what_waits_for_another_host_is_warned_of(at_server, server, tmp_path, monkeypatch):
     body = "leeward.capture('left'); leeward.capture('left'); os.kill(os.getpid(), 9)"
     programs.run(programs.program(body, "http://127.0.0.1:1", tmp_path))
     monkeypatch.setenv("LEEWARD_SPOOL_DIR", str(tmp_path))
 
     shown = at_server("doctor", "--json")
 
-    found = next(check for check in shown.json()["checks"] if check["name"] == "spools")
-    assert found["state"] == "warn"
-    assert found["detail"].startswith("2 events (")
-    assert found["detail"].endswith(f"wait for another host or key in {tmp_path}")
-    assert found["fix"] == "they leave when a program with that host and key runs again"
+    found = {check["name"]: check for check in shown.json()["checks"]}
+    assert (found["spool"]["state"], found["spools"]["state"]) == ("ok", "warn")
+    assert found["spools"]["detail"].startswith("2 events wait (")
 
 
-def test_a_spool_in_which_nothing_waits_for_others_is_well(tmp_path):
-    found = list(checks._spools(Target("http://x", None, True, "k", "--key"), {"LEEWARD_SPOOL_DIR": str(tmp_path)}))
+def test_a_key_that_only_reads_is_told_to_the_client_though_the_first_key_takes_over_here(
+    at_server, server, monkeypatch
+):
+    keys = json.loads((server.data_dir / "first-keys.json").read_text())
+    monkeypatch.setenv("LEEWARD_API_KEY", keys["read"])
 
-    assert [(check.name, check.state) for check in found] == [("spools", "ok")]
+    shown = at_server("doctor", "--json")
+
+    found = {check["name"]: check for check in shown.json()["checks"]}
+    assert shown.code == 1
+    assert (found["delivery"]["state"], found["round trip"]["state"]) == ("fail", "ok")
+    assert found["delivery"]["detail"].startswith(
+        f"the key may not send events: …{keys['read'][-4:]} (LEEWARD_API_KEY)"
+    )
+
+
+def test_a_posthog_key_for_a_leeward_server_is_said(at_server, monkeypatch):
+    monkeypatch.setenv("LEEWARD_API_KEY", "phc_" + "x" * 40)
+
+    assert _states(at_server("doctor", "--json"))["delivery"] == "fail"
+
+
+def test_with_a_posthog_key_a_posthog_server_is_not_asked_to_be_leeward(terminal, monkeypatch):
+    monkeypatch.setenv("LEEWARD_API_KEY", "phc_" + "x" * 40)
+    with canned.Canned(canned.polite()) as other:
+        monkeypatch.setenv("LEEWARD_HOST", other.host)
+        shown = terminal("doctor", "--json")
+
+    states = _states(shown)
+    assert (shown.code, states["client"], states["delivery"]) == (0, "ok", "ok")
+    assert not {"server", "store", "round trip", "client losses"} & set(states)
+
+
+def test_what_clients_lost_is_said_and_nothing_where_it_cannot_be_asked(monkeypatch):
+    def losses(body: bytes, status: int = 200) -> list[tuple[str, str]]:
+        monkeypatch.setattr(checks.Api, "exchange", lambda *_: Answer(status, {}, body))
+        return [check[1:3] for check in checks._losses(Target("http://x", None, True, "k", "--key"))]
+
+    assert losses(b'{"lost": 0, "missing": 0, "total": 3}') == [("ok", "0 lost, 0 missing, of 3 clients")]
+    assert losses(b'{"lost": 1200, "missing": 1, "total": 3}') == [("warn", "1,200 lost, 1 missing, of 3 clients")]
+    assert losses(b"{}", 404) == []
+
+
+def test_a_command_that_goes_where_only_the_proxy_leads_says_so():
+    target = Target("http://x", None, True, "", "")
+
+    (found,) = checks._server(target, LeewardError("nobody", fix="look"), ", over p:1 (HTTP_PROXY)")
+    assert found.fix == "look; commands go straight there, and clients over p:1 (HTTP_PROXY)"
 
 
 def test_its_own_event_is_named_in_its_help(terminal):

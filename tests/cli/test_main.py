@@ -276,7 +276,7 @@ def test_the_shell_completes_commands_and_options(tmp_path):
     assert shown.out.split() == ["plain,--event-type"]
 
 
-@pytest.mark.parametrize("name", ["keys", "config"])
+@pytest.mark.parametrize("name", ["keys", "config", "spool"])
 def test_a_group_alone_shows_its_help_like_the_top(terminal, name):
     shown = terminal(name)
 

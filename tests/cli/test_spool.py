@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -77,11 +78,19 @@ def test_status_as_json_has_every_spool_and_the_limits(terminal, root):
 
     assert (told["root"], told["waiting"], told["set_aside"]) == (str(root), 5, 0)
     assert told["limits"] == {"bytes": 64 << 20, "age_s": 7 * 86_400}
-    left, own = told["destinations"]
-    assert (left["wire"], left["host"], left["app"], left["errors"], left["rest"]) == ("native", NOBODY, "chat/1.2", 1, 3)
+    own, left = told["destinations"]  # of the one nothing says the host
+    assert (left["wire"], left["host"], left["app"], left["errors"], left["rest"]) == (
+        "native",
+        NOBODY,
+        "chat/1.2",
+        1,
+        3,
+    )
     assert left["bytes"] > 100
     assert left["oldest_at"] > 1_600_000_000_000
-    assert [(one["alive"], one["errors"], one["rest"], one["unread"]) for one in left["spools"]] == [(False, 1, 3, False)]
+    assert [(one["alive"], one["errors"], one["rest"], one["unread"]) for one in left["spools"]] == [
+        (False, 1, 3, False)
+    ]
     assert [(one["pid"], one["alive"], one["rest"]) for one in own["spools"]] == [(os.getpid(), True, 1)]
 
 
@@ -133,15 +142,10 @@ def test_where_nothing_waits_it_says_so_and_makes_nothing(terminal, root):
     assert not root.exists()
 
 
-def test_the_folder_may_be_given_and_without_a_home_it_must_be(terminal, root, monkeypatch):
+def test_the_folder_may_be_given(terminal, root):
     leave(terminal.home / "other")
-    assert terminal("spool", "status", "--spool-dir", str(terminal.home / "other"), "--json").json()["waiting"] == 4
 
-    monkeypatch.delenv("LEEWARD_SPOOL_DIR")
-    monkeypatch.delenv("HOME")
-    shown = terminal("spool", "status")
-    assert (shown.code, shown.out) == (1, "")
-    assert "fix: name the folder with --spool-dir FOLDER" in shown.err
+    assert terminal("spool", "status", "--spool-dir", str(terminal.home / "other"), "--json").json()["waiting"] == 4
 
 
 # Send
@@ -165,17 +169,22 @@ def test_flush_delivers_what_a_killed_program_left_each_event_once(terminal, roo
 
 def test_flush_finds_host_and_key_in_the_environment_and_tells_it_as_json(terminal, root, monkeypatch):
     with recorder.Recorder() as server:
-        server.always = recorder.refuse({0: "invalid_event"})
-        leave(root, server.host.replace("127.0.0.1", "localhost"), 2)
-        left = waiting(root)  # some may have been sent before the program was killed
-        monkeypatch.setenv("LEEWARD_HOST", server.host)
-        monkeypatch.setenv("LEEWARD_API_KEY", recorder.KEY)
+        port, host = server.port, server.host
+    leave(root, host, 2)
+    monkeypatch.setenv("LEEWARD_HOST", host)
+    monkeypatch.setenv("LEEWARD_API_KEY", recorder.KEY)
 
+    with recorder.Recorder(port) as server:
+        server.script.append(recorder.refuse({0: "invalid_event"}))
         told = terminal("spool", "flush", "--json").json()
 
-    assert told["sent"] + told["dropped"] == left
-    assert (told["left"], told["set_aside"]) == (0, 0)
-    assert told["destinations"][0]["host"] == server.host.replace("127.0.0.1", "localhost")
+    assert {name: told[name] for name in ("sent", "dropped", "set_aside", "left")} == {
+        "sent": 2,
+        "dropped": 1,
+        "set_aside": 0,
+        "left": 0,
+    }
+    assert [(one["wire"], one["host"], one["app"]) for one in told["destinations"]] == [("native", host, "chat/1.2")]
 
 
 def test_flush_uses_the_first_keys_of_a_server_on_this_machine(at_server, server, tmp_path, monkeypatch):
@@ -378,12 +387,32 @@ def test_clear_of_one_host_leaves_the_others_alone(terminal, root):
     assert waiting(root) == 4
 
 
-def test_what_cannot_be_deleted_is_an_error(terminal, root):
+@pytest.fixture
+def held(root):
+    """A spool that nobody alive is named for, and that somebody holds all the same, as another container may."""
     leave(root)
-    (found,) = destinations(root)
-    (lock,) = found.folder.glob("*/lock")
-    (lock.parent / "stays").mkdir()
+    (lock,) = root.glob("*/*/lock")
+    with lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
-    shown = terminal("spool", "clear", "--yes")
 
-    assert shown.code in {0, 1}
+def test_what_another_holds_is_neither_deleted_nor_sent_and_that_is_an_error(terminal, root, held):
+    cleared = terminal("spool", "clear", "--yes")
+    flushed = terminal("spool", "flush", "--host", NOBODY, "--key", recorder.KEY)
+
+    assert (cleared.code, cleared.out) == (1, "0 events deleted\n")
+    assert "error: 4 events could not be deleted" in cleared.err
+    assert flushed.code == 1
+    assert "error: 4 events are left: another process has them in its hands" in flushed.err
+    assert waiting(root) == 4
+
+
+def test_without_a_home_that_is_said(terminal, root, monkeypatch):
+    monkeypatch.delenv("LEEWARD_SPOOL_DIR")
+    monkeypatch.delenv("HOME")
+
+    shown = terminal("spool", "clear")
+
+    assert (shown.code, shown.out) == (1, "")
+    assert "fix: name the folder with --spool-dir FOLDER" in shown.err

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from leeward.sender.config import HOST_DEFAULT, VERSION, Config, configure
+from leeward.sender.config import HOST_DEFAULT, Config, configure
 from leeward.settings.load import load
+from leeward.version import VERSION
 
 HOME = {"HOME": "/home/someone"}
 

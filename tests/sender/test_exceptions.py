@@ -404,7 +404,17 @@ def test_a_text_that_is_too_long_is_cut_at_a_line(monkeypatch):
 
 
 def test_c22_code_with_any_file_name_has_frames():
-    for name in ("", "<string>", "relative.py", "/nowhere/x.py", "/dev/zero", "a\0b.py", "/\udc80.py", "/" * 9_999):
+    for name in (
+        "",
+        "<string>",
+        "relative.py",
+        "/nowhere/x.py",
+        "/dev/zero",
+        "/a\0b.py",
+        "/\udc80.py",
+        "/\ud800.py",
+        "/" * 9_999,
+    ):
         code = compile("1/0", "x", "exec").replace(co_filename=name)
         value = check_shape(describe(caught(types.FunctionType(code, {}))))
         frame = value["exceptions"][0]["frames"][-1]
@@ -453,9 +463,11 @@ def test_a_line_is_read_from_regular_files_of_a_sane_size_only(tmp_path, monkeyp
     os.mkfifo(tmp_path / "pipe.py")
 
     assert line_of(tmp_path / "short.py") == ""
-    assert line_of(tmp_path / "large.py") == ""
-    assert line_of(tmp_path / "folder.py") == ""
-    assert line_of(tmp_path / "pipe.py") == ""
+    with monkeypatch.context() as patch:
+        patch.setattr(exceptions.os, "read", lambda *args: pytest.fail("it was read"))
+        assert line_of(tmp_path / "large.py") == ""
+        assert line_of(tmp_path / "folder.py") == ""
+        assert line_of(tmp_path / "pipe.py") == ""
     assert line_of(tmp_path / "latin.py") == "caf\ufffd = 1"
     assert line_of(tmp_path / "long.py") == "x" * exceptions.LINE_CHARS_MAX
 
@@ -712,7 +724,7 @@ def test_c22_no_code_of_the_programs_runs(make):
 
 
 def test_c22_a_unicode_error_whose_fields_do_not_fit_is_not_asked():
-    changes = [("start", -5), ("end", 99), ("start", 2**40), ("object", b"")]
+    changes = [("start", -5), ("end", 99), ("start", 2**40), ("object", b""), ("object", "abc")]
     for name, value in changes:
         error = UnicodeDecodeError("utf-8", b"abc", 0, 1, "why")
         setattr(error, name, value)

@@ -104,12 +104,15 @@ def test_c22_these_keep_nothing(rate):
 
 
 def test_c22_a_number_of_the_programs_own_class_is_read_without_its_methods():
+    def refuse(self, *args):
+        raise RuntimeError("the caller's own code ran")
+
     class LoudFloat(float):
-        __lt__ = __gt__ = __ge__ = __float__ = __eq__ = property(lambda self: 1 / 0)
+        __lt__ = __gt__ = __ge__ = __le__ = __float__ = __eq__ = __rmul__ = __mul__ = refuse
         __hash__ = float.__hash__
 
     class LoudInt(int):
-        __lt__ = __gt__ = __ge__ = __int__ = __bool__ = property(lambda self: 1 / 0)
+        __lt__ = __gt__ = __ge__ = __le__ = __int__ = __bool__ = __index__ = refuse
 
     assert share(Sampler(LoudFloat(0.25))) == pytest.approx(0.25, abs=0.02)
     assert share(Sampler(LoudInt(0))) == 0

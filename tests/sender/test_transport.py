@@ -13,7 +13,6 @@ import canned
 from leeward.clock import SystemClock
 from leeward.sender import address, connection as one, transport as http
 from leeward.sender.answers import ANSWER_BYTES_MAX, AnswerParser
-from leeward.sender.config import VERSION
 from leeward.sender.resolver import Resolver
 from leeward.sender.sockets import network
 from sender_helpers import HandClock
@@ -570,6 +569,7 @@ ALONE = """
 import os, sys
 from leeward.clock import SystemClock
 from leeward.sender import transport as http
+from leeward.version import VERSION
 
 class Settings:
     host, app = sys.argv[1], ""

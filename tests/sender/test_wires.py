@@ -16,8 +16,8 @@ import http_recorder
 import otlp_recorder
 import posthog_recorder
 import recorder
-from leeward.sender.config import VERSION
 from leeward.sender.wires import WIRES, PosthogWire
+from leeward.version import VERSION
 from leeward.wire import native_encode, otlp_encode, posthog_encode
 
 KEY = http_recorder.KEY
@@ -363,6 +363,7 @@ class TestOtlp:
             b"\x00\x01",  # field number zero
             b"\x0b\x0c",  # a group
             b"\xff" * 20,
+            b"\x18" + b"\xff" * 10,  # a number longer than any
             b"<html>",
         ],
     )

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 import posthog_recorder
 from leeward.scrub.values import bounded
-from leeward.sender.config import VERSION
+from leeward.version import VERSION
 from leeward.wire import posthog_encode
 
 ID = "01900000-0000-7000-8000-000000000000"

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from leeward.errors import BadCredentials, LeewardError, RateLimited, Refused, Unavailable
 from leeward.resilience.retry import parse_retry_after
-from leeward.sender.config import VERSION
+from leeward.version import VERSION
 
 __all__ = ["Answer", "Api", "checked_address", "masked_key"]
 

@@ -33,6 +33,7 @@ _WORDS: Final = {
     "tls_self_signed": ("its certificate is signed by itself", f"{_ROOTS}; here that may be the certificate itself"),
     "tls_untrusted": ("its certificate is from an authority that is not trusted here", _ROOTS),
     "spool": ("the disk does not give back what waits", "look at the disk, and who owns the files"),
+    "held": ("another process has them in its hands", "wait for it to end, or look who owns the files"),
     "http_401": ("the key is not accepted", _KEY),
     "http_403": ("the key may not send events", _KEY),
     "http_404": ("there is no such address: it may be another server", _OTHER),

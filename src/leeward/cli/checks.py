@@ -177,7 +177,11 @@ def _health(target: Target) -> Answer | LeewardError:
 def _server(target: Target, health: Answer | LeewardError, way: str = "") -> Iterator[Check]:
     if isinstance(health, LeewardError):
         found = failed("server", health)
-        yield found._replace(fix=f"{found.fix}; commands go straight there, clients{way}") if way else found
+        yield (
+            found._replace(fix=f"{found.fix}; commands go straight there, and clients{way.removeprefix(',')}")
+            if way
+            else found
+        )
         return
     document = health.document()
     yield Check("server", _STATES.get(document.get("status", ""), "fail"), f"{target.url} is {document.get('status')}")

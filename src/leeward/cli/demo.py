@@ -19,8 +19,8 @@ from leeward.cli.connection import first_keys, load_settings
 from leeward.cli.form import Within, command as make
 from leeward.cli.terminal import Session, byte_text, confirm, printable, program, show, talk
 from leeward.errors import ConfigError
-from leeward.sender.config import VERSION
 from leeward.settings import find
+from leeward.version import VERSION
 
 if TYPE_CHECKING:
     from leeward.cli.traffic import Traffic

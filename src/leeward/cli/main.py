@@ -16,7 +16,7 @@ import click
 from leeward.cli.form import LazyGroup
 from leeward.cli.terminal import Session, show, show_error
 from leeward.errors import LeewardError
-from leeward.sender.config import VERSION
+from leeward.version import VERSION
 
 __all__ = ["leeward", "run"]
 

@@ -242,14 +242,15 @@ def _send(destination: Destination, host: str, key: str, root: Path, deadline_s:
     client.shutdown(END_S)
     stats, after = client.stats(), look_at(destination.folder)
     left = after.left.events + sum(spool.events for spool in after.living if spool.pid == os.getpid())
-    problem, fix = in_words(stats.last_error) if left else ("", "")
+    cause = "" if not left else stats.last_error or ("held" if time.monotonic() < deadline_s else "")
+    problem, fix = in_words(cause) if left else ("", "")
     return _Sent(
         destination,
         sent=stats.delivered,
         dropped=sum(stats.dropped.values()),
         set_aside=stats.quarantined,
         left=left,
-        cause=stats.last_error if left else "",
+        cause=cause,
         problem=problem,
         fix=fix,
     )
@@ -347,7 +348,7 @@ def clear(*, host: str | None, yes: bool, dry_run: bool, spool_dir: str | None, 
             f"{_events(left)} could not be deleted",
             code="events_left",
             where=str(root),
-            fix="look who owns the files there",
+            fix="another process has them in its hands, or they are not this user's: look who owns the files",
         )
 
 

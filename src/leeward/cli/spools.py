@@ -23,6 +23,7 @@ from leeward.sender.spool import ABOUT_NAME
 __all__ = ["Destination", "SetAside", "Waiting", "destinations", "look_at"]
 
 ABOUT_BYTES_MAX: Final = 64 * 1024
+_lstat: Final = os.lstat
 _CAUSE: Final = b'{"cause":"'
 
 
@@ -83,7 +84,7 @@ class Destination(NamedTuple):
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to say about it."""
-        return not (self.living or self.left.events or self.set_aside.events)
+        return not (self.living or self.left.events or self.left.unread or self.set_aside.events)
 
     def is_for(self, host: str, key: str) -> bool:
         """Whether this host and key are its own: then the digest is the same."""
@@ -153,7 +154,7 @@ def _oldest_at(directory: Path) -> int | None:
     times = []
     for path in directory.glob("*/*.seg"):
         try:
-            times.append(int(path.lstat().st_mtime * 1000))
+            times.append(int(_lstat(path).st_mtime * 1000))
         except OSError:
             continue  # delivered meanwhile
     return min(times, default=None)

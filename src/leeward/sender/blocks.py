@@ -146,9 +146,7 @@ class Span:
         if outside is not None:
             now = CURRENT.get()
             if now.span_id == self.span_id:  # else: left in another task than it was entered
-                CURRENT.set(
-                    now.replaced(trace_id=outside.trace_id, span_id=outside.span_id, sampled=outside.sampled)
-                )
+                CURRENT.set(now.replaced(trace_id=outside.trace_id, span_id=outside.span_id, sampled=outside.sampled))
         fields: dict[str, Any] = {
             "trace_id": self.trace_id,
             "span_id": self.span_id,
@@ -162,7 +160,9 @@ class Span:
             fields["error"] = self._client._described(error)
         elif error is not None:
             self._properties.setdefault("interrupted", True)
-        self._client._record("span", self._name, self._properties, fields, {"timestamp": self._began_ms, **self._keywords})
+        self._client._record(
+            "span", self._name, self._properties, fields, {"timestamp": self._began_ms, **self._keywords}
+        )
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

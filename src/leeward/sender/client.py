@@ -12,7 +12,7 @@ import sys
 from os import getpid
 
 from leeward.sender.config import configure
-from leeward.sender.posthog_names import PostHogNames, older_order
+from leeward.sender.posthog_names import PostHogNames, older_order, with_groups
 from leeward.sender.results import Counts, FlushResult
 
 TYPE_CHECKING = False
@@ -171,7 +171,8 @@ class Client(PostHogNames):
                 if pipeline is None:
                     return None
             if rest or others or type(properties) is str:
-                name, properties, distinct_id = older_order(name, properties, rest, distinct_id, others)
+                name, properties, distinct_id, said = older_order(name, properties, rest, distinct_id, others)
+                timestamp, uuid = said.get("timestamp", timestamp), said.get("uuid", uuid)
                 pipeline.notes.ignored("capture()", others)
             return pipeline.record(
                 "event",
@@ -219,7 +220,9 @@ class Client(PostHogNames):
                 return None
             from leeward.sender import exceptions  # the first exception pays for it
 
-            found = exception if isinstance(exception, BaseException) else sys.exception()
+            found = exception[1] if type(exception) is tuple and len(exception) == 3 else exception  # sys.exc_info()
+            if not isinstance(found, BaseException):
+                found = sys.exception()
             if found is None:
                 return None
             exceptions.mark_captured(found)
@@ -229,7 +232,7 @@ class Client(PostHogNames):
             return self._record(
                 "exception",
                 "$exception",
-                properties,
+                with_groups(properties, keywords.pop("groups", None)),
                 {"error": exceptions.describe(found, handled=handled)},
                 {**keywords, "level": level or ("ERROR" if handled else "FATAL")},
             )
@@ -238,9 +241,7 @@ class Client(PostHogNames):
             self._swallow(error)
             return None
 
-    def log(
-        self, level: str, message: str, properties: Mapping[str, Any] | None = None, **keywords: Any
-    ) -> str | None:
+    def log(self, level: str, message: str, properties: Mapping[str, Any] | None = None, **keywords: Any) -> str | None:
         """Record a line of a log.
 
         Args:

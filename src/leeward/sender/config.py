@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any, Final
 
-__all__ = ["HOST_DEFAULT", "MODES", "VERSION", "WIRES", "Config", "configure"]
+__all__ = ["HOST_DEFAULT", "MODES", "WIRES", "Config", "configure"]
 
-VERSION: Final = "0.1.0"
 HOST_DEFAULT: Final = "http://127.0.0.1:5330"
 MODES: Final = ("durable", "memory", "plain")
 WIRES: Final = ("native", "posthog", "otlp")

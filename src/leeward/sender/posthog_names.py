@@ -6,30 +6,54 @@ What has no meaning here (feature flags) answers as a server without any flags d
 
 from __future__ import annotations
 
+from leeward.scrub.values import bounded
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
+    from typing import Any, Final
 
-__all__ = ["PostHogNames", "older_order"]
+__all__ = ["PostHogNames", "older_order", "with_groups"]
+
+# What stood behind a person's id in the SDK's calls when they had an order.
+_OLDER_NAMES: Final = ("properties", "context", "timestamp", "uuid")
 
 
 def older_order(
     name: Any, properties: Any, rest: Sequence[Any], distinct_id: Any, others: dict[str, Any]
-) -> tuple[Any, Any, Any]:
-    """Name, properties and distinct id of a call: today's order, or `capture("id", "event", {…})`.
+) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Name, properties, distinct id and what else is said in today's order, or in `capture("id", "event", {…}, …)`.
 
     Takes `event` and `groups` out of `others`.
     """
     event = others.pop("event", None)
     groups = others.pop("groups", None)
+    said: dict[str, Any] = {}
     if type(properties) is str:
         name, properties, distinct_id = properties, rest[0] if rest else None, name
+        said = {key: value for key, value in zip(_OLDER_NAMES[2:], rest[2:4], strict=False) if value is not None}
+        groups = rest[4] if groups is None and len(rest) > 4 else groups
     elif event is not None:
         name, distinct_id = event, distinct_id or name or None
-    if groups is not None:
-        properties = {"$groups": groups, **(properties if type(properties) is dict else {})}
-    return name, properties, distinct_id
+    return name, with_groups(properties, groups), distinct_id, said
+
+
+def with_groups(properties: Any, groups: Any) -> Any:
+    """Properties with the groups that an event belongs to."""
+    if groups is None:
+        return properties
+    data = bounded({} if properties is None else properties)
+    return {"$groups": groups, **(data if type(data) is dict else {"value": data})}
+
+
+def _of_person(older: Sequence[Any], keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Properties and keywords of a call about a person: today keywords only, before `set("id", {…}, …)`."""
+    if older and type(older[0]) is dict:
+        older = (None, *older)
+    older = {key: value for key, value in zip(("distinct_id", *_OLDER_NAMES), older, strict=False) if value is not None}
+    said = {**older, **keywords}
+    said.pop("context", None)
+    return said.pop("properties", None), said
 
 
 class PostHogNames:
@@ -39,7 +63,9 @@ class PostHogNames:
 
     if TYPE_CHECKING:
 
-        def capture(self, name: str = "", properties: Mapping[str, Any] | str | None = None, **others: Any) -> str | None:
+        def capture(
+            self, name: str = "", properties: Mapping[str, Any] | str | None = None, **others: Any
+        ) -> str | None:
             """The client's own."""
             ...
 
@@ -47,30 +73,38 @@ class PostHogNames:
             """The client's own."""
             ...
 
-    def set(self, properties: Mapping[str, Any] | None = None, **keywords: Any) -> str | None:
+    def set(self, *older: Any, **keywords: Any) -> str | None:
         """Set properties of a person: an event `$set`."""
-        return self.capture("$set", {"$set": properties}, **keywords)
+        properties, said = _of_person(older, keywords)
+        return self.capture("$set", {"$set": properties}, **said)
 
-    def set_once(self, properties: Mapping[str, Any] | None = None, **keywords: Any) -> str | None:
+    def set_once(self, *older: Any, **keywords: Any) -> str | None:
         """Set properties of a person that have no value yet."""
-        return self.capture("$set", {"$set_once": properties}, **keywords)
+        properties, said = _of_person(older, keywords)
+        return self.capture("$set", {"$set_once": properties}, **said)
 
-    def identify(
-        self, distinct_id: str | None = None, properties: Mapping[str, Any] | None = None, **keywords: Any
-    ) -> str | None:
+    def identify(self, *older: Any, **keywords: Any) -> str | None:
         """Say who a person is: an event `$identify` with the person's properties."""
-        return self.capture("$identify", {"$set": properties}, distinct_id=distinct_id, **keywords)
+        properties, said = _of_person(older, keywords)
+        return self.capture("$identify", {"$set": properties}, **said)
 
-    def alias(self, previous_id: str, distinct_id: str | None = None, **keywords: Any) -> str | None:
+    def alias(self, previous_id: str, distinct_id: str | None = None, *_older: Any, **keywords: Any) -> str | None:
         """Say that two ids are one person."""
         properties = {"distinct_id": previous_id, "alias": distinct_id}
         return self.capture("$create_alias", properties, distinct_id=previous_id, **keywords)
 
     def group_identify(
-        self, group_type: str, group_key: str, properties: Mapping[str, Any] | None = None, **keywords: Any
+        self,
+        group_type: str,
+        group_key: str,
+        properties: Mapping[str, Any] | None = None,
+        *older: Any,
+        **keywords: Any,
     ) -> str | None:
         """Set properties of a group."""
         group = {"$group_type": group_type, "$group_key": group_key, "$group_set": properties}
+        if len(older) >= 4:  # whose act it was stood last
+            keywords.setdefault("distinct_id", older[-1])
         return self.capture("$groupidentify", group, **keywords)
 
     def join(self) -> None:

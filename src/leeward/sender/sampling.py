@@ -58,8 +58,6 @@ class Sampler:
 def _rate(value: Any) -> float:
     """Between 0 and 1; what is no number is 1."""
     kind = type(value)
-    if kind is bool:
-        return 1.0 if value else 0.0
     if issubclass(kind, int):
         return 1.0 if int.__ge__(value, 1) else 0.0
     if not issubclass(kind, float):

@@ -15,10 +15,10 @@ import zlib
 
 from leeward.sender import address, proxy
 from leeward.sender.answers import ANSWER_BYTES_MAX, AnswerParser, Reply
-from leeward.sender.config import VERSION
 from leeward.sender.connection import Connection, cause
 from leeward.sender.resolver import SHARED
 from leeward.sender.sockets import network
+from leeward.version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 
-from leeward.sender.config import VERSION
 from leeward.sender.plan import Answer
+from leeward.version import VERSION
 from leeward.wire import native_encode
 from leeward.wire.instants import iso_utc
 

@@ -16,6 +16,7 @@ Expects   values that `scrub/values` has bounded. The project's key is not in he
 
 from __future__ import annotations
 
+from leeward.version import VERSION
 from leeward.wire.instants import iso_utc
 from leeward.wire.json_text import json_bytes, load
 
@@ -23,11 +24,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
-__all__ = ["EVENT", "LIBRARY_VERSION", "encode", "load"]
+__all__ = ["EVENT", "encode", "load"]
 
 EVENT: Final = 1  # the type of this wire's records in the spool
 LIBRARY: Final = "leeward"
-LIBRARY_VERSION: Final = "0.1.0"
 # An exception's level is in PostHog's words; the plain property `level` is in ours.
 EXCEPTION_LEVELS: Final = {"DEBUG": "debug", "INFO": "info", "WARN": "warning", "ERROR": "error", "FATAL": "fatal"}
 UUID_CHARS: Final = 36
@@ -63,7 +63,7 @@ def encode(
         key: one
         for key, one in (
             ("$lib", LIBRARY),
-            ("$lib_version", LIBRARY_VERSION),
+            ("$lib_version", VERSION),
             ("$session_id", session_id),
             ("$device_id", device_id),
             ("$trace_id", trace_id),

@@ -1,0 +1,3 @@
+"""Which leeward this is. `pyproject.toml` says the same; a test compares them."""
+
+VERSION = "0.1.0"
