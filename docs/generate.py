@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import re
 import sys
@@ -18,7 +19,10 @@ import click
 
 import leeward as public
 from leeward.cli.main import leeward
-from leeward.sender.config import HOST_DEFAULT, MODES
+from leeward.sender import api
+from leeward.sender.blocks import Span
+from leeward.sender.config import HOST_DEFAULT, MODES, WIRES
+from leeward.sender.posthog_names import PostHogNames
 from leeward.server.openapi import API_VERSION, document
 from leeward.server.routes import ROUTES, Route
 from leeward.settings.load import variable_of
@@ -33,22 +37,38 @@ VARIABLES = {
     "LEEWARD_HOST": f"The server's address, with http:// or https://; else `{HOST_DEFAULT}`.",
     "LEEWARD_DISABLED": "`1`, `true`, `yes` or `on` switches the client off.",
     "DO_NOT_TRACK": "The same, for every program that heeds it.",
+    "LEEWARD_SAMPLE_RATE": "Which share of events is kept, 0 to 1, where `sample_rate=` says nothing.",
     "LEEWARD_SPOOL_DIR": "Where the client's events wait on disk; else the user's state directory.",
     "LEEWARD_DEBUG": "`1`: the client's troubles go to stderr, not to the logger `leeward`; keywords that it ignores are named too.",
     "LEEWARD_CONFIG": "The configuration file; of the client only `[client]` in it is read.",
     "TELEMETRY_API_URL": "The client's address, where `LEEWARD_HOST` is not set.",
 }
+NETWORK_VARIABLES = {
+    "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY": "The proxy, by the server's scheme, as curl reads them; in lower case they go before.",
+    "NO_PROXY": "Hosts, domains, addresses and ranges that are reached without it.",
+    "SSL_CERT_FILE, SSL_CERT_DIR": "The roots to trust instead of the system's.",
+    "REQUESTS_CA_BUNDLE": "Roots to trust besides the system's, where neither of those is set.",
+}
 READ_BY_COMMANDS = ("LEEWARD_API_KEY", "LEEWARD_HOST", "LEEWARD_SPOOL_DIR", "LEEWARD_CONFIG")
 MODE_MEANINGS = {
     "durable": "Events wait in files, one folder a process; what `capture` gave an id for survives kill -9.",
     "memory": "No files. Up to 4 MiB wait in memory, and what was not yet sent is lost on SIGKILL.",
+    "plain": "No files. A queue of 256 events; what cannot be sent is tried once more after half a second, then dropped.",
 }
+WIRE_MEANINGS = {
+    "native": "leeward's own: each event is stored once, and the server can tell whether one is missing.",
+    "posthog": "Any PostHog-compatible host: `/capture/` for one event, `/batch/` for more.",
+    "otlp": "OTLP over HTTP: spans, log records and metrics as JSON; what OpenTelemetry's SDK exports, as protobuf.",
+}
+DROP_IN_MODULES = ("leeward.telemetry", "leeward.testing")
+INTEGRATIONS = ("asgi", "logging", "hooks", "providers", "otel", "otel_genai")
 
 
 def pages() -> dict[str, str]:
     """All pages: file name and text."""
     return {
         "client.md": client_page(),
+        "integrations.md": integrations_page(),
         "settings.md": settings_page(),
         "commands.md": commands_page(),
         "http.md": http_page(),
@@ -71,47 +91,124 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def client_page() -> str:
     """What `import leeward` gives: every public name, its signature and what it promises."""
     client = public.Client
-    methods = [(f"leeward.{name}", name, getattr(client, name)) for name in ("capture", "flush", "shutdown", "stats")]
+    functions = [name for name in api.__all__ if name not in {"client", "init"}]
     blocks = [_callable("leeward.init", "init", public.init), _callable("leeward.Client", "Client", client)]
-    blocks += [_callable(title, name, method) for title, name, method in methods]
-    blocks.append(f"## Client.disabled\n\n{_docstring(client.disabled)}")
+    blocks += [_callable(f"leeward.{name}", name, getattr(client, name)) for name in functions]
+    blocks += [_property("Client", name, getattr(client, name)) for name in ("disabled", "device_id")]
+    blocks.append(_callable("Client.reset_device_id", "reset_device_id", client.reset_device_id))
+    blocks.append(f"## Span\n\n{_docstring(Span)}\n\n{_members(Span)}")
     blocks += [_fields(value) for value in (public.FlushResult, public.Stats)]
     modes = _table(("mode", "meaning"), [(f"`{mode}`", MODE_MEANINGS[mode]) for mode in MODES])
-    variables = _table(("variable", "meaning"), [(f"`{name}`", meaning) for name, meaning in VARIABLES.items()])
+    wires = _table(("wire", "meaning"), [(f"`{wire}`", WIRE_MEANINGS[wire]) for wire in WIRES])
+    variables = _table(
+        ("variable", "meaning"),
+        [(f"`{name}`", meaning) for name, meaning in {**VARIABLES, **NETWORK_VARIABLES}.items()],
+    )
+    posthog = [
+        (f"`{_signature(name, value)}`", _docstring(value))
+        for name, value in vars(PostHogNames).items()
+        if name[0] != "_"
+    ]
     return _page(
         "Client",
-        "`leeward.client` is the client that `init` configures; `leeward.capture`, `flush`, `shutdown` and `stats` are "
-        "its methods. A `Client` of one's own has the same. An argument wins over the environment, that over the file. "
-        "`leeward.__version__` is the version.",
-        f"```text\n{inspect.cleandoc(public.__doc__ or '')}\n```",
+        "`leeward.client` is the client that `init` configures; "
+        + ", ".join(f"`{name}`" for name in functions)
+        + " are its methods. A `Client` of one's own has the same. An argument wins over the environment, that over the "
+        "file. `leeward.__version__` is the version.",
+        _module_text(public),
         *blocks,
         f"## Modes\n\n{modes}",
+        f"## Wires\n\n{wires}",
         f"## Environment\n\n{variables}",
+        "## PostHog's names\n\nMethods of a client, so that a program written for PostHog's SDK runs with its import "
+        f"changed.\n\n{_table(('method', 'meaning'), posthog)}",
+        *(_module(name) for name in DROP_IN_MODULES),
     )
 
 
-def _callable(title: str, name: str, value: Any) -> str:
-    """A heading, the signature without `self`, and the docstring."""
+def integrations_page() -> str:
+    """Every integration: what it records and promises, and how it is called."""
+    return _page(
+        "Integrations",
+        "Each is a module of `leeward.integrations`, imported where it is used; none brings a framework with it, and "
+        'only those for OpenTelemetry need an extra: `pip install "leeward[otel]"`.',
+        *(_module(f"leeward.integrations.{name}") for name in INTEGRATIONS),
+    )
+
+
+def _module(name: str) -> str:
+    """A module: what it says of itself, then its public names."""
+    module = importlib.import_module(name)
+    parts = [f"## {name}", _module_text(module)]
+    for public_name in module.__all__:
+        value = getattr(module, public_name)
+        if inspect.ismethod(value):  # the client's own, which stands there
+            parts.append(f"### {public_name}\n\n`leeward.{public_name}`.")
+        elif callable(value):
+            parts.append(_callable(public_name, public_name, value, heading="###"))
+            parts += [_members(value)] if inspect.isclass(value) else []
+    return "\n\n".join(part for part in parts if part)
+
+
+def _module_text(module: Any) -> str:
+    return f"```text\n{inspect.cleandoc(module.__doc__ or '')}\n```"
+
+
+def _members(owner: type) -> str:
+    """A class's own public methods and properties: a table, then those whose arguments need one; empty if it has none."""
+    own = [
+        (name, value)
+        for name, value in vars(owner).items()
+        if name[0] != "_" and (isinstance(value, property) or inspect.isfunction(value))
+    ]
+    rows, blocks = [], []
+    for name, value in own:
+        if "Args:" in (value.__doc__ or ""):
+            blocks.append(_callable(f"{owner.__name__}.{name}", name, value, heading="####"))
+        else:
+            shown = name if isinstance(value, property) else _signature(name, value)
+            rows.append((f"`{shown}`", " ".join(_docstring(value).split())))
+    return "\n\n".join([*([_table(("member", "meaning"), rows)] if rows else []), *blocks])
+
+
+def _property(owner: str, name: str, value: Any) -> str:
+    return f"## {owner}.{name}\n\n{_docstring(value)}"
+
+
+def _signature(name: str, value: Any) -> str:
+    """A call on one line, without `self`."""
     signature = inspect.signature(value)
     kept = [parameter for parameter in signature.parameters.values() if parameter.name != "self"]
     given = inspect.Signature.empty if inspect.isclass(value) else signature.return_annotation
     text = str(signature.replace(parameters=kept, return_annotation=given))
-    if len(name + text) > 100:
-        inner = "".join(f"    {part},\n" for part in _parts(kept))
-        text = f"(\n{inner}){text.rpartition(')')[2]}"
-    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)  # annotations are texts in the source, and no less true
-    return f"## {title}\n\n```python\n{name}{text}\n```\n\n{_docstring(value)}"
+    return name + _unquoted(text)
+
+
+def _callable(title: str, name: str, value: Any, heading: str = "##") -> str:
+    """A heading, the signature without `self`, and the docstring."""
+    text = _signature(name, value)
+    if len(text) > 100:
+        kept = [parameter for parameter in inspect.signature(value).parameters.values() if parameter.name != "self"]
+        inner = "".join(f"    {_unquoted(part)},\n" for part in _parts(kept))
+        text = f"{name}(\n{inner}){text.rpartition(')')[2]}"
+    return f"{heading} {title}\n\n```python\n{text}\n```\n\n{_docstring(value)}"
+
+
+def _unquoted(text: str) -> str:
+    """Annotations are texts in the source, and no less true."""
+    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)
 
 
 def _fields(value: type) -> str:
     """A heading, the fields of a result with their types, and the docstring."""
-    fields = "".join(f"{name}: {kind}\n" for name, kind in inspect.get_annotations(value).items() if name[0] != "_")
-    return f"## leeward.{value.__name__}\n\n```python\n{fields}```\n\n{_docstring(value)}"
+    kinds = {name: kind for name, kind in inspect.get_annotations(value).items() if name[0] != "_"}
+    fields = "".join(f"{name}: {kind}\n" for name, kind in kinds.items())
+    return f"## leeward.{value.__name__}\n\n```python\n{fields}```\n\n{_docstring(value, tuple(kinds))}"
 
 
 def _parts(parameters: list[inspect.Parameter]) -> Iterator[str]:
     """Each parameter as it is written, and the star before the first that must be named."""
-    starred = False
+    starred = any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters)
     for parameter in parameters:
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not starred:
             starred = True
@@ -119,19 +216,21 @@ def _parts(parameters: list[inspect.Parameter]) -> Iterator[str]:
         yield str(parameter)
 
 
-def _docstring(value: Any) -> str:
+def _docstring(value: Any, fields: tuple[str, ...] = ()) -> str:
     """A docstring as a page: its paragraphs, and tables of what it lists by name."""
-    return "\n\n".join(_paragraph(block) for block in inspect.cleandoc(value.__doc__ or "").split("\n\n"))
+    return "\n\n".join(_paragraph(block, fields) for block in inspect.cleandoc(value.__doc__ or "").split("\n\n"))
 
 
-def _paragraph(block: str) -> str:
+def _paragraph(block: str, fields: tuple[str, ...]) -> str:
     head, _, rest = block.partition("\n")
     if head == "Args:":
         return _table(("argument", "meaning"), _listed(rest, re.compile(r"    (\*{0,2}\w+): +(.*)")))
-    if head == "Returns:":
-        return "Returns: " + " ".join(rest.split())
-    columns = re.compile(r"(\w+)  +(.*)")
-    if rest and columns.fullmatch(head):
+    if head in {"Returns:", "Yields:", "Raises:"}:
+        return f"{head} " + " ".join(rest.split())
+    if block.startswith("    "):
+        return f"```python\n{inspect.cleandoc(block)}\n```"
+    columns = re.compile(rf"({'|'.join(fields)}) +(.*)")
+    if fields and columns.fullmatch(head):
         return _table(("field", "meaning"), _listed(block, columns))
     return " ".join(block.split())
 

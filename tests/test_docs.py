@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from pathlib import Path
 
 import pytest
 
 import leeward
-from leeward.sender.config import MODES
+from leeward.sender.config import MODES, WIRES
+from leeward.sender.posthog_names import PostHogNames
 from leeward.server.routes import ROUTES
 from leeward.settings.load import CLIENT_NAMES, variable_of
 from leeward.settings.tree import KEYS
@@ -26,7 +28,7 @@ def _generator():
 GENERATE = _generator()
 
 
-@pytest.mark.parametrize("name", ["client.md", "settings.md", "commands.md", "http.md", "errors.md"])
+@pytest.mark.parametrize("name", ["client.md", "integrations.md", "settings.md", "commands.md", "http.md", "errors.md"])
 def test_a_reference_page_is_what_the_program_says_now(name):
     assert (DOCS / "reference" / name).read_text(encoding="utf-8") == GENERATE.pages()[name], "python docs/generate.py"
 
@@ -55,12 +57,34 @@ def test_every_route_is_documented():
         assert f"`{route.method} {route.path}`" in page
 
 
-def test_every_public_name_and_mode_of_the_client_is_documented():
+def test_every_public_name_mode_and_wire_of_the_client_is_documented():
     page = (DOCS / "reference" / "client.md").read_text(encoding="utf-8")
 
     for name in leeward.__all__:
         assert f"## leeward.{name}\n" in page or f"`leeward.{name}`" in page
+    for name in vars(leeward.Client) | vars(PostHogNames):
+        assert name.startswith("_") or f"`{name}" in page or f".{name}\n" in page
     assert set(GENERATE.MODE_MEANINGS) == set(MODES)
+    assert set(GENERATE.WIRE_MEANINGS) == set(WIRES)
+
+
+def test_every_integration_is_documented_with_all_its_names():
+    page = (DOCS / "reference" / "integrations.md").read_text(encoding="utf-8")
+    folder = DOCS.parent / "src" / "leeward" / "integrations"
+
+    inner = {"__init__", "spans", "otel_export", "otel_logging", "otel_messages", "otel_protobuf", "otel_providers"}
+    assert {path.stem for path in folder.glob("*.py")} == {*GENERATE.INTEGRATIONS, *inner}
+    for name in GENERATE.INTEGRATIONS:
+        module = importlib.import_module(f"leeward.integrations.{name}")
+        assert f"## {module.__name__}\n" in page
+        for public in module.__all__:
+            assert f"### {public}\n" in page or not callable(getattr(module, public))
+
+
+def test_no_page_has_a_line_that_is_only_half_rendered():
+    for name, text in GENERATE.pages().items():
+        assert "Args:" not in text, name
+        assert "'str" not in text, name
 
 
 def test_every_variable_that_the_source_reads_is_documented_and_no_other():

@@ -272,13 +272,14 @@ def test_the_web_application_loses_nothing_to_kill_9(server, tmp_path):
             request_id = answer.headers["x-request-id"]
         with pytest.raises(urllib.error.HTTPError):
             urllib.request.urlopen(f"{address}/broken", timeout=LIMIT_S)
+        urllib.request.urlopen(f"{address}/docs", timeout=LIMIT_S).close()  # by now the others have ended
         os.kill(process.pid, signal.SIGKILL)
     assert not server.stored
 
     server.always = http_recorder.ok
     with served(tmp_path, server.host) as (_, address):
         urllib.request.urlopen(f"{address}/docs", timeout=LIMIT_S).close()  # the first event of the next start
-        assert server.wait_stored(5)
+        assert server.wait_stored(6), names(server)
 
     events = {event["event_type"]: event for event in server.events.values()}
     assert {"chat.asked", "chat.usage", "GET /chat/{session_id}", "GET /broken", "$exception"} <= set(events)

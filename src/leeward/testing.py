@@ -154,7 +154,7 @@ class _Collector(Pipeline):
         """`client.disabled` was set."""
         self.off = off
 
-    def _kept(self, event_id: str) -> str:
+    def _kept(self, event_id: str, **_: bool) -> str:
         self.counts.captured += 1
         return event_id
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from opentelemetry import trace
+from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
 
@@ -139,22 +140,27 @@ def test_the_exporter_serves_a_batch_processor_too(telemetry, collector):
 def test_force_flush_of_the_provider_delivers_and_says_whether_it_could(begin, collector):
     telemetry = begin(collector.host)
     telemetry.tracer_provider.get_tracer("app").start_span("work").end()
-    telemetry.logger_provider.get_logger("app").emit(body="hello", severity_number=None, severity_text="INFO")
+    telemetry.logger_provider.get_logger("app").emit(body="hello", severity_number=SeverityNumber.INFO)
+    telemetry.meter_provider.get_meter("app").create_counter("orders").add(1)
 
-    assert telemetry.tracer_provider.force_flush(10_000)
-    assert collector.signals["spans"] == 1
+    for provider in (telemetry.tracer_provider, telemetry.logger_provider, telemetry.meter_provider):
+        assert provider.force_flush(10_000)
+    assert collector.signals == {"spans": 1, "log_records": 1, "metrics": 1}
 
     away = begin(AWAY)
     away.tracer_provider.get_tracer("app").start_span("work").end()
     assert not away.tracer_provider.force_flush(50)
-    telemetry._clients["logs"].delete_pending(1.0)  # without a severity, which the recorder would complain about
 
 
 def test_the_end_of_a_provider_sends_what_waits(telemetry, tracer, collector):
     tracer.start_span("work").end()
-    telemetry.tracer_provider.shutdown()
+    telemetry.logger_provider.get_logger("app").emit(body="hello", severity_number=SeverityNumber.INFO)
+    telemetry.meter_provider.get_meter("app").create_counter("orders").add(1)
 
-    assert collector.signals["spans"] == 1
+    for provider in (telemetry.tracer_provider, telemetry.logger_provider, telemetry.meter_provider):
+        provider.shutdown()
+
+    assert collector.signals == {"spans": 1, "log_records": 1, "metrics": 1}
 
 
 # --- logs -------------------------------------------------------------------------------------------------------------
@@ -171,7 +177,7 @@ def test_what_is_logged_arrives_as_a_log_record_of_its_span(telemetry, tracer, l
     assert record.trace_id == span.get_span_context().trace_id.to_bytes(16, "big")
     assert (found["sku"], found["object"], found["code.function.name"]) == (
         5,
-        "<builtins.object>",
+        "<object>",
         "test_what_is_logged_arrives_as_a_log_record_of_its_span",
     )
     assert record.time_unix_nano
@@ -518,7 +524,7 @@ def test_a_ready_made_resource_is_kept(begin):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ({"endpoint": "collector:4318"}, "host is 'collector:4318'; it begins with http:// or https://"),
+        ({"endpoint": "collector:4318"}, "host is 'collector:4318'; "),
         ({"endpoint": AWAY, "resource": 5}, "it could not be configured: TypeError"),
         ({"endpoint": AWAY, "metrics_interval_s": -1}, "it could not be configured: ValueError"),
     ],
@@ -567,24 +573,13 @@ def test_switched_off_it_imports_no_sdk_and_leaves_no_trace(tmp_path, variables)
 def test_without_the_sdk_the_import_says_what_to_install():
     text = """
     import sys
+    finders = sys.meta_path
     class Without:
         def find_spec(self, name, path=None, target=None):
             if name.startswith("opentelemetry"):
-                raise ModuleNotFoundError(name)
-    class Hidden:
-        def find_spec(self, name, path=None, target=None):
-            return None
-    sys.meta_path = [finder for finder in sys.meta_path]
-    real = sys.meta_path[:]
-    class Filter:
-        def find_spec(self, name, path=None, target=None):
-            if name.split(".")[0] == "opentelemetry":
                 return None
-            for finder in real:
-                found = finder.find_spec(name, path, target)
-                if found:
-                    return found
-    sys.meta_path = [Filter()]
+            return next(filter(None, (finder.find_spec(name, path, target) for finder in finders)), None)
+    sys.meta_path = [Without()]
     try:
         import leeward.integrations.otel
     except ImportError as error:

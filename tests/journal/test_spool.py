@@ -567,9 +567,12 @@ def test_c17_what_was_appended_to_a_deleted_spool_is_delivered_through_the_mappi
     reader = rest_of(home)
     shutil.rmtree(home.directory)
     assert put(home, b"b")
+    in_a_threads_hands = home.rest._active
     home.seal()
 
     assert not put(home, b"c")
+    with pytest.raises(ValueError, match="range"):
+        in_a_threads_hands.map.write(b"d")
     assert not home.is_drained()
     assert drain(reader, 1) == [b"a", b"b"]
     assert home.is_drained()

@@ -175,7 +175,11 @@ def test_otlp_has_spans_log_records_and_gauges(server, client):
     said, outer = say_everything(client, foreign=True)
     client.flush(20)
     items = {name: server.events[event_id] for name, event_id in said.items()}
-    found = {name: otlp_recorder.attributes(item.attributes) for name, item in items.items() if name not in {"metric", "ratio"}}
+    found = {
+        name: otlp_recorder.attributes(item.attributes)
+        for name, item in items.items()
+        if name not in {"metric", "ratio"}
+    }
 
     assert server.services == {"journey"}
     assert server.signals == {"spans": 2, "metrics": 2, "log_records": len(said) + UNNAMED - 4}

@@ -16,6 +16,7 @@ import threading
 import types
 import urllib.error
 import zipfile
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -464,10 +465,12 @@ def test_a_line_is_read_from_regular_files_of_a_sane_size_only(tmp_path, monkeyp
 
     assert line_of(tmp_path / "short.py") == ""
     with monkeypatch.context() as patch:
-        patch.setattr(exceptions.os, "read", lambda *args: pytest.fail("it was read"))
+        sizes = []
+        patch.setattr(exceptions.os, "read", lambda descriptor, size: sizes.append(size) or b"")
         assert line_of(tmp_path / "large.py") == ""
         assert line_of(tmp_path / "folder.py") == ""
         assert line_of(tmp_path / "pipe.py") == ""
+        assert set(sizes) == {Path(__file__).stat().st_size}  # of this file, which has frames as well
     assert line_of(tmp_path / "latin.py") == "caf\ufffd = 1"
     assert line_of(tmp_path / "long.py") == "x" * exceptions.LINE_CHARS_MAX
 

@@ -326,6 +326,17 @@ def test_c19_errors_outlive_the_rest(made):
     assert spool._counts.dropped == {"spool_full": 160 - len(kept)}
 
 
+def test_c19_when_no_rest_is_left_the_oldest_errors_go(made):
+    spool = made(create=small(), bytes_max=5 * 8192)
+    errors = [b"%04d" % number * 100 for number in range(200)]
+    assert all(keep(spool, event, is_error=True) for event in errors)
+
+    kept = settle_all(spool)
+
+    assert kept == errors[-len(kept) :]
+    assert spool._counts.dropped == {"spool_full": 200 - len(kept)}
+
+
 def test_c19_the_rest_never_pushes_out_errors(made):
     spool = made(create=small(), bytes_max=3 * 8192)
     errors = [b"%04d" % number * 100 for number in range(16)]

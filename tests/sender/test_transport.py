@@ -15,6 +15,7 @@ from leeward.sender import address, connection as one, transport as http
 from leeward.sender.answers import ANSWER_BYTES_MAX, AnswerParser
 from leeward.sender.resolver import Resolver
 from leeward.sender.sockets import network
+from leeward.version import VERSION
 from sender_helpers import HandClock
 
 HEADERS = (("Content-Type", "application/json"), ("Authorization", "Bearer lw_secret"))
@@ -569,7 +570,6 @@ ALONE = """
 import os, sys
 from leeward.clock import SystemClock
 from leeward.sender import transport as http
-from leeward.version import VERSION
 
 class Settings:
     host, app = sys.argv[1], ""

@@ -6,7 +6,7 @@ six times as long for a span, and brings the protobuf package along, whose versi
 Promises  what a program put into attributes and texts is bounded and cleaned of secrets by `scrub/values` first, so
           every value here is plain and finite; broken text becomes question marks. Nothing is logged.
 Differs   from OpenTelemetry's encoder: bytes travel as text, NaN and infinities in attributes as their names, integers
-          beyond 64 bits as text. The result is otherwise the same message.
+          beyond 64 bits as text; links keep their trace state. The result is otherwise the same message.
 """
 
 from __future__ import annotations

@@ -341,7 +341,6 @@ class SpoolReader:
     ) -> bool:
         """Add records piece by piece; whether all that there are were added."""
         position = part.mark if start is None else start
-        run.position = 0  # of another file
         size = PIECE_BYTES
         while not part.blank_from or position < part.blank_from:
             data = read(position, size)
@@ -357,8 +356,7 @@ class SpoolReader:
             if not is_last and (left < frame.HEADER_BYTES or needed > left):
                 size = max(PIECE_BYTES, needed)
             elif _is_blank(read, position):
-                if part.is_closed:
-                    part.blank_from = position
+                part.blank_from = position
                 return True
             else:
                 return self._search(part, run, position, _everything(read, position))

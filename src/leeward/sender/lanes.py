@@ -142,3 +142,4 @@ class ReaderLane:
         if lost > 0:
             self._lost += lost
             self._left = max(0, self._left - lost)
+            self._counts.lose("spool_damaged", lost)

@@ -142,10 +142,10 @@ class Limits:
             self._counts.lose(reason, count)
 
     def _drop_left(self, parts: Sequence[Found], reason: str) -> None:
-        """Drop segments of one dead process's spool, if it is still there and nobody else has it."""
-        spool = adopt(parts[0].directory) if parts[0].is_dead else None
+        """Drop segments of one spool, if its process is dead, and nobody else has it."""
+        spool = adopt(parts[0].directory)
         if spool is None:
-            return
+            return  # it is alive, or gone
         for reader, is_error in zip(spool.readers, (True, False), strict=True):
             left = ReaderLane(reader, self._counts)
             for part in parts:

@@ -437,7 +437,10 @@ class Worker:
             self.stopped = True
             self._end_round(ok=False)
         else:
-            self._failed(answer, "cannot be reached or cannot take events now; they are kept and sent later")
+            if self._policy.tries_max is None:
+                self._failed(answer, "cannot be reached or cannot take events now; they are kept and sent later")
+            else:  # whether they are dropped is not said before the last try
+                self._counts.last_error = answer.cause
             self._counts.retries += 1
             self._fail(answer.retry_after_s)
 
