@@ -22,7 +22,7 @@ app = FastAPI()
 app.add_middleware(TelemetryMiddleware)
 
 
-def note_usage(session_id: str, words: int) -> None:
+async def note_usage(session_id: str, words: int) -> None:
     """Runs after the answer; its event carries the request's trace and correlation id."""
     leeward.capture("chat.usage", {"words": words}, session_id=session_id)
 

@@ -2,11 +2,9 @@
 
 import logging
 import os
-import textwrap
 
 import pytest
 
-import http_recorder
 import leeward
 import posthog_recorder
 import programs
@@ -17,7 +15,7 @@ from leeward.sender import api, pipeline as pipelines
 from leeward.sender.config import configure
 from leeward.sender.pipeline import Pipeline
 from leeward.sender.results import Counts
-from sender_helpers import HandClock
+from sender_helpers import HandClock, cut_off
 
 WAKE_UP_S = 0.1
 REPEAT_S = 0.5
@@ -91,9 +89,12 @@ def test_an_exception_stands_in_the_place_of_the_end_is_captured_once_and_goes_o
     init(server)
     error = ValueError("no")
 
-    with pytest.raises(ValueError, match="no") as raised, telemetry.capture("outer_start", "outer_end"):
-        with telemetry.capture("build_start", "build_end", {"target": "x"}):
-            raise error
+    with (
+        pytest.raises(ValueError, match="no") as raised,
+        telemetry.capture("outer_start", "outer_end"),
+        telemetry.capture("build_start", "build_end", {"target": "x"}),
+    ):
+        raise error
     assert telemetry.flush(20).delivered == 3
 
     assert raised.value is error
@@ -179,7 +180,7 @@ class Plain:
     """A pipeline in plain mode whose worker only the test drives."""
 
     def __init__(self, monkeypatch, host, wire):
-        monkeypatch.setattr(pipelines, "_loading", [None])  # so it does not get a thread
+        monkeypatch.setattr(pipelines, "LOADING", cut_off())  # so it does not get a thread
         self.clock = HandClock(1_800_000_000.0)  # PostHog is told when a request left
         self.counts = Counts()
         self.timeouts_s = []

@@ -59,7 +59,9 @@ def secure(authority, *names, serve=LEEWARD, **dates):
 
 
 def on(environ, url="http://h"):
-    return {check.name: check for check in look_client(target(url), environ)}
+    found = list(look_client(target(url), environ))
+    assert len({check.name for check in found}) == len(found)
+    return {check.name: check for check in found}
 
 
 def test_with_a_key_and_nothing_against_it_a_client_is_on():
@@ -70,7 +72,7 @@ def test_with_a_key_and_nothing_against_it_a_client_is_on():
 
 
 def test_who_opted_out_reads_by_what_and_how_to_take_it_back():
-    found = on({"DO_NOT_TRACK": "1"})["opt-out"]
+    found = on({"DO_NOT_TRACK": "1", "LEEWARD_HOST": "http://h"})["opt-out"]
 
     assert (found.state, found.fix) == ("warn", "unset DO_NOT_TRACK")
     assert found.detail == "DO_NOT_TRACK switches all clients off: nothing is captured"
@@ -79,22 +81,28 @@ def test_who_opted_out_reads_by_what_and_how_to_take_it_back():
 def test_a_file_that_clients_cannot_read_is_said(tmp_path):
     (tmp_path / "x.toml").write_text("[")
 
-    assert on({"LEEWARD_CONFIG": str(tmp_path / "x.toml")})["opt-out"].state == "fail"
+    assert on({"LEEWARD_CONFIG": str(tmp_path / "x.toml"), "LEEWARD_HOST": "http://h"})["opt-out"].state == "fail"
 
 
 @pytest.mark.parametrize(("rate", "state", "share"), [("0.1", "warn", "10.0%"), ("1", "ok", "100"), ("x", "ok", "100")])
 def test_a_share_that_is_not_captured_is_said(rate, state, share):
-    found = on({"LEEWARD_SAMPLE_RATE": rate})["sampling"]
+    found = on({"LEEWARD_SAMPLE_RATE": rate, "LEEWARD_HOST": "http://h"})["sampling"]
 
     assert found.state == state
     assert share in found.detail
 
 
 def test_a_client_without_a_key_is_off_and_that_is_said():
-    found = on({})["client"]
+    found = on({"LEEWARD_HOST": "http://h"})["client"]
 
     assert (found.state, found.detail) == ("warn", "LEEWARD_API_KEY is not set: a client without api_key= is off")
     assert "export LEEWARD_API_KEY=KEY" in found.fix
+
+
+def test_without_a_key_and_with_another_address_both_are_said():
+    states_of_both = [check.state for check in look_client(target("http://h"), {}) if check.name == "client"]
+
+    assert states_of_both == ["warn", "warn"]
 
 
 def test_a_client_that_sends_elsewhere_is_told_where_to():
@@ -239,6 +247,7 @@ def test_a_proxy_that_cannot_be_reached_is_told_from_one_that_refuses():
     found = way("http://nowhere.invalid", dead)
     assert states(found) == {"proxy": "fail", "delivery": "fail"}
     assert "nobody listens there" in found["proxy"].detail
+    assert found["delivery"].detail == "nothing gets through"
     assert "export NO_PROXY=nowhere.invalid" in found["proxy"].fix
 
     with canned.Canned(canned.polite(answer(407))) as server:
@@ -256,7 +265,8 @@ def test_a_proxy_that_cannot_be_used_is_said_without_its_password(value):
     assert states(found) == {"proxy": "fail", "delivery": "fail"}
     assert found["proxy"].detail.startswith("ALL_PROXY: ")
     assert "secret" not in str(found)
-    assert way_in_words("http://nowhere.invalid", {"ALL_PROXY": value}) == ""
+    assert way_in_words("http://nowhere.invalid", {"ALL_PROXY": value}) == ", not at all: ALL_PROXY cannot be used"
+    assert way_in_words("nowhere", {"ALL_PROXY": value}) == ""
 
 
 def test_under_cgi_the_header_of_a_visitor_is_no_proxy():

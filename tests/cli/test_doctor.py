@@ -273,6 +273,7 @@ def test_what_clients_lost_is_said_and_nothing_where_it_cannot_be_asked(monkeypa
 
     assert losses(b'{"lost": 0, "missing": 0, "total": 3}') == [("ok", "0 lost, 0 missing, of 3 clients")]
     assert losses(b'{"lost": 1200, "missing": 1, "total": 3}') == [("warn", "1,200 lost, 1 missing, of 3 clients")]
+    assert losses(b'{"lost": 0, "missing": 1, "total": 3}')[0][0] == "warn"
     assert losses(b"{}", 404) == []
 
 

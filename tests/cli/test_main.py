@@ -46,6 +46,13 @@ def test_help_and_version_import_nothing_of_server_or_store(arguments):
     assert own == {"main", "form", "terminal"}
 
 
+@pytest.mark.parametrize("arguments", [("spool", "flush", "--help"), ("doctor", "--help")])
+def test_the_help_of_a_command_loads_nothing_of_its_work(arguments):
+    work = {"http.client", "ssl", "socket", "leeward.sender.client", "leeward.sender.spool", "leeward.settings.load"}
+
+    assert not _imported_by(*arguments) & work
+
+
 def test_the_list_of_commands_says_what_each_command_says_itself():
     top = EVERY["leeward"]
     for name, sentence in top.rows.items():

@@ -9,7 +9,7 @@ import pytest
 
 import programs
 import recorder
-from leeward.cli import spool
+from leeward.cli import spool_work
 from leeward.cli.spools import destinations, look_at
 from leeward.journal.spool import SpoolHome
 from leeward.sender.config import configure
@@ -34,7 +34,7 @@ def leave(root, host=NOBODY, count=3):
     leeward.capture_exception(ValueError("left"))
     os.kill(os.getpid(), 9)
     """
-    arguments = ", app='chat/1.2', idle=1"
+    arguments = ", app='chat/1.2'"
     assert programs.run(programs.program(body, host, root, arguments)).returncode == -9
 
 
@@ -135,6 +135,18 @@ def test_status_says_what_the_disk_does_not_give(terminal, root):
     assert terminal("spool", "status", "--json").json()["destinations"][0]["spools"][0]["unread"] is True
 
 
+def test_texts_that_others_wrote_move_no_cursor(terminal, root):
+    folder = root / "native-x-0"
+    folder.mkdir(parents=True)
+    (folder / "about.json").write_text(json.dumps({"host": "http://\x1b[2Jh", "app": "a\u202eb"}))
+    set_aside(str(folder), [b"{}"], "\x1b[2J")
+
+    shown = terminal("spool", "status")
+
+    assert shown.out.isascii()
+    assert "\x1b" not in shown.out + terminal("spool", "status", "--json").out + terminal("spool", "clear").err
+
+
 def test_where_nothing_waits_it_says_so_and_makes_nothing(terminal, root):
     assert terminal("spool", "status") == (0, f"nothing waits in {root}\n", "")
     assert terminal("spool", "flush", "--host", NOBODY, "--key", "k").out.startswith("nothing of ended processes waits")
@@ -232,7 +244,7 @@ def test_another_key_sends_nothing(terminal, root):
 
 
 def test_a_server_that_is_down_is_said_after_some_seconds_and_nothing_is_lost(terminal, root, monkeypatch):
-    monkeypatch.setattr(spool, "SLICE_S", 0.2)
+    monkeypatch.setattr(spool_work, "SLICE_S", 0.2)
     leave(root)
 
     shown = terminal("spool", "flush", "--host", NOBODY, "--key", recorder.KEY)

@@ -89,6 +89,7 @@ def test_what_the_server_refused_is_said_with_the_cure_of_the_most_frequent_reas
 
 def test_a_place_that_cannot_be_written_to_fails(tmp_path):
     (tmp_path / "file").write_text("")
+    (tmp_path / "file").chmod(0o755)
 
     found = look(tmp_path / "file" / "spool")["spool"]
 

@@ -90,7 +90,8 @@ def test_an_about_that_is_not_what_a_client_wrote_says_nothing(tmp_path):
         (folder / "about.json").write_text(text)
         assert (look_at(folder).host, look_at(folder).app) == ("", "")
     (folder / "about.json").unlink()
-    (folder / "about.json").symlink_to("/dev/zero")
+    (tmp_path / "elsewhere").write_text('{"host": "http://elsewhere"}')
+    (folder / "about.json").symlink_to(tmp_path / "elsewhere")
     assert look_at(folder).host == ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -107,7 +108,9 @@ def only_record(body):
     ),
     resource=ATTRIBUTES,
     events=st.lists(st.tuples(TEXTS, ATTRIBUTES, TIMES), max_size=3),
-    links=st.lists(st.tuples(st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.booleans(), ATTRIBUTES), max_size=3),
+    links=st.lists(
+        st.tuples(st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.booleans(), ATTRIBUTES), max_size=3
+    ),
     parent=st.none() | st.booleans(),
     status=st.sampled_from(StatusCode),
 )
@@ -121,7 +124,9 @@ def test_a_span_is_the_same_message_as_opentelemetrys_own(data, resource, events
         span.set_status(status, "why" if status is StatusCode.ERROR else None)
 
     if parent is not None:
-        context = SpanContext(5, 6, is_remote=parent, trace_flags=TraceFlags(1), trace_state=TraceState([("a", "b"), ("c", "d")]))
+        context = SpanContext(
+            5, 6, is_remote=parent, trace_flags=TraceFlags(1), trace_state=TraceState([("a", "b"), ("c", "d")])
+        )
         data = {**data, "context": set_span_in_context(NonRecordingSpan(context))}
     span = span_of(fill, resource=resource, limits=SpanLimits(max_attributes=4, max_events=2, max_links=2), **data)
 
@@ -248,7 +253,7 @@ def test_secrets_are_taken_out_of_every_part_of_a_span():
     def fill(span):
         span.set_attribute("http.request.header.authorization", ["Bearer abc"])
         span.set_attribute("url.full", "https://x/?token=abcdefgh&page=2")
-        span.set_attribute("gen_ai.input.messages", '[{"role": "user", "content": "my key is %s"}]' % SECRET)
+        span.set_attribute("gen_ai.input.messages", json.dumps([{"role": "user", "content": f"my key is {SECRET}"}]))
         span.add_event("e", {"password": "hunter2"})
         span.add_link(SpanContext(1, 2, is_remote=False), {"api_key": "hunter2"})
         span.set_status(StatusCode.ERROR, f"refused {SECRET}")

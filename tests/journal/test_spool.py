@@ -139,6 +139,15 @@ def test_segments_grow_from_small_to_their_limit_and_go_once_delivered(home):
     assert len(segments(home.rest.directory)) == 1
 
 
+def test_what_is_remembered_of_segments_that_are_gone_is_bounded(home):
+    for n in range(200):
+        put(home, b"%03d" % n * 5000)
+        drain(rest_of(home))
+
+    assert len(home.rest.segments) == 1
+    assert len(home.rest._successors) < 70
+
+
 def test_a_record_larger_than_a_segment_gets_one_that_fits(home):
     large = os.urandom(100_000)
     put(home, b"before")
@@ -475,11 +484,14 @@ def test_c26_a_descriptor_that_the_host_closed_and_used_for_a_file_of_its_own_is
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT", "EROFS", "EMFILE", "EIO"])
 def test_c17_a_spool_that_cannot_be_made_is_unavailable(root, error):
-    calls = FaultyFiles(OsFiles())
-    SpoolHome.create(root, files=calls).close()
-    for at in range(1, calls.calls + 1):
+    files = FaultyFiles(OsFiles())
+    home = SpoolHome.create(root, files=files)
+    created = files.calls
+    home.finish()
+    for at in range(1, created + 1):
         with pytest.raises(Unavailable, match="cannot make a spool"):
             SpoolHome.create(root, files=FaultyFiles(OsFiles(), at=at, act=error))
+    assert names(root) == []  # nothing is left of the tries
 
 
 def test_c17_a_full_disk_costs_one_try_and_is_tried_again_by_the_worker(root):

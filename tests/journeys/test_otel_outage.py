@@ -11,7 +11,7 @@ import sys
 import pytest
 
 import programs
-from otlp_recorder import KEY, Recorder, status
+from otlp_recorder import KEY, Recorder, ok, status
 
 # Says what it did on stdout, and then waits for a line on stdin before it goes on.
 APPLICATION = """
@@ -21,8 +21,7 @@ from leeward.integrations.otel import configure
 
 endpoint, key, spool, first, count = sys.argv[1:6]
 logging.basicConfig(level="INFO", handlers=[logging.NullHandler()])
-telemetry = configure(endpoint=endpoint, api_key=key, service_name="shop", spool_dir=spool,
-                      logs_interval_s=0.2, metrics_interval_s=3600)
+telemetry = configure(endpoint=endpoint, api_key=key, service_name="shop", spool_dir=spool, metrics_interval_s=3600)
 tracer = trace.get_tracer("shop")
 logger = logging.getLogger("shop.orders")
 orders = metrics.get_meter("shop").create_counter("orders")
@@ -44,7 +43,18 @@ class Application:
 
     def __init__(self, endpoint, spool, first, count):
         self.process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", "-c", APPLICATION, endpoint, KEY, str(spool), str(first), str(count)],
+            [
+                sys.executable,
+                "-X",
+                "faulthandler",
+                "-c",
+                APPLICATION,
+                endpoint,
+                KEY,
+                str(spool),
+                str(first),
+                str(count),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -120,21 +130,13 @@ def test_an_outage_that_answers_is_outlasted(tmp_path, code):
             assert application.says() == "done"
             assert collector.wait_for(lambda: len(collector.requests) >= 3)
             assert not collector.stored
-            del collector.always
-            collector.always = _ok
-            assert collector.wait_for(lambda: collector.signals["spans"] >= 100 and collector.signals["log_records"] >= 100)
+            collector.always = ok
             assert application.flush() == "0"
             application.end()
 
         assert names(collector) == (orders(0, 100), orders(0, 100))
         assert total(collector, "orders") == 100
         assert collector.broken == []
-
-
-def _ok(recorder, request):
-    recorder.store(request)
-    recorder.acknowledge(request)
-    return True
 
 
 def test_a_kill_while_nobody_listens_loses_nothing_and_the_next_start_delivers_each_once(tmp_path, port):
@@ -145,7 +147,6 @@ def test_a_kill_while_nobody_listens_loses_nothing_and_the_next_start_delivers_e
     with Recorder(port) as collector:
         with Application(collector.host, tmp_path, 200, 50) as application:
             assert application.says() == "done"
-            assert collector.wait_for(lambda: collector.signals["spans"] >= 250 and collector.signals["log_records"] >= 250)
             assert application.flush() == "0"
             application.end()
 
@@ -153,7 +154,7 @@ def test_a_kill_while_nobody_listens_loses_nothing_and_the_next_start_delivers_e
         assert total(collector, "orders") == 250
         assert collector.broken == []
         assert collector.services == {"shop"}
-    assert _left(tmp_path) == []
+    assert [files for _, _, files in os.walk(tmp_path) if files] == [["about.json"]]
 
 
 def test_a_program_that_ends_during_an_outage_leaves_its_data_to_the_next(tmp_path, port):
@@ -169,8 +170,3 @@ def test_a_program_that_ends_during_an_outage_leaves_its_data_to_the_next(tmp_pa
 
         assert names(collector) == (orders(0, 31), orders(0, 31))
         assert total(collector, "orders") == 31
-
-
-def _left(root):
-    """Spools of processes that are left below a root."""
-    return [path for path, _, files in os.walk(root) if any(name.endswith((".spool", ".seg")) for name in files)]

@@ -9,6 +9,7 @@ import pytest
 
 import leeward
 import recorder
+import sender_helpers
 from leeward.clock import SystemClock
 from leeward.sender import api, pipeline as pipelines
 from leeward.sender.client import Client
@@ -403,7 +404,7 @@ def test_p1_an_error_at_exit_does_not_reach_the_program(client, monkeypatch):
 
 def test_c14_a_child_forked_in_the_middle_of_the_workers_import_leaves_its_events_to_others(server, make, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(pipelines, "_loading", [None])
+        patch.setattr(pipelines, "LOADING", sender_helpers.cut_off())
         child = make()
         child.capture("tick")
         assert child.flush(60).spooled == 1  # at once: there will be no thread
@@ -487,5 +488,3 @@ def test_nothing_that_is_shown_holds_the_key(client):
     client.capture("tick")
 
     assert recorder.KEY not in repr(client) + repr(client.stats()) + repr(client.flush(20))
-
-

@@ -66,21 +66,24 @@ def look_client(target: Target, environ: Mapping[str, str]) -> Iterator[Check]:
         share = configure(environ).sample_rate
         detail = f"LEEWARD_SAMPLE_RATE is {rate[:20]}: {share:.1%} of events are captured, exceptions always"
         yield Check("sampling", "ok" if share == 1.0 else "warn", detail, "unset LEEWARD_SAMPLE_RATE to capture all")
-    yield _client(target, environ)
+    yield from _client(target, environ)
 
 
-def _client(target: Target, environ: Mapping[str, str]) -> Check:
+def _client(target: Target, environ: Mapping[str, str]) -> Iterator[Check]:
     """What a program's client does that is given no arguments."""
     own = configure(environ, disabled=False)
     key = environ.get("LEEWARD_API_KEY", "")
     if own.problem:
-        return Check("client", "fail", f"clients are off: {own.problem}", "correct it in the environment")
+        yield Check("client", "fail", f"clients are off: {own.problem}", "correct it in the environment")
+        return
+    elsewhere = own.host != target.url.rstrip("/")
     if not key:
-        return Check("client", "warn", "LEEWARD_API_KEY is not set: a client without api_key= is off", _MAKE_KEY)
-    if own.host != target.url.rstrip("/"):
+        yield Check("client", "warn", "LEEWARD_API_KEY is not set: a client without api_key= is off", _MAKE_KEY)
+    elif not elsewhere:
+        yield Check("client", "ok", f"clients send to {own.host} with LEEWARD_API_KEY, {masked_key(key)}")
+    if elsewhere:
         detail = f"clients without host= send to {own.host}, and what is looked at here is {target.url}"
-        return Check("client", "warn", detail, f"export LEEWARD_HOST={target.url}")
-    return Check("client", "ok", f"clients send to {own.host} with LEEWARD_API_KEY, {masked_key(key)}")
+        yield Check("client", "warn", detail, f"export LEEWARD_HOST={target.url}")
 
 
 # The way
@@ -231,13 +234,17 @@ def _document(reply: Reply) -> dict[str, object]:
 
 
 def way_in_words(host: str, environ: Mapping[str, str]) -> str:
-    """How clients reach a host: behind which proxy, if one is set; empty for straight on."""
+    """How clients reach a host: over which proxy, if one is set; empty for straight on."""
     try:
         server = address.parse(host)
-        between = proxy.find(environ, server)
-    except (ValueError, proxy.ProxyError):
+    except ValueError:
         return ""
-    return f", over {between.name}:{between.port} ({_proxy_variable(environ, server)})" if between is not None else ""
+    name = _proxy_variable(environ, server)
+    try:
+        between = proxy.find(environ, server)
+    except proxy.ProxyError:
+        return f", not at all: {name} cannot be used"
+    return f", over {between.name}:{between.port} ({name})" if between is not None else ""
 
 
 def _proxy_variable(environ: Mapping[str, str], server: address.Address) -> str:

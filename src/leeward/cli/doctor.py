@@ -9,8 +9,6 @@ from typing import Final
 import click
 
 from leeward.cli.check import Check, failed
-from leeward.cli.checks import look
-from leeward.cli.connection import load_settings, target_of
 from leeward.cli.form import command as make, connection_options
 from leeward.cli.terminal import json_text, printable, show
 from leeward.errors import LeewardError
@@ -26,6 +24,9 @@ _COLOURS: Final = {"ok": "green", "warn": "yellow", "fail": "red"}
 @click.option("--json", "as_json", is_flag=True, help="state, and checks with name, state, detail, fix.")
 def command(*, host: str | None, key: str | None, data_dir: str | None, config: str | None, as_json: bool) -> int:
     """Check all that must work, with one event leeward.doctor, and name the cure."""
+    from leeward.cli.checks import look  # with all that they look at: what only who runs it pays for
+    from leeward.cli.connection import load_settings, target_of
+
     checks: list[Check] = []
 
     def add(check: Check) -> None:

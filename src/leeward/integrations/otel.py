@@ -67,7 +67,6 @@ def configure(
     traces: bool = True,
     logs: bool = True,
     metrics: bool = True,
-    logs_interval_s: float = 5.0,
     metrics_interval_s: float | None = None,
     spool_dir: str | None = None,
     mode: str = "durable",
@@ -87,9 +86,9 @@ def configure(
         app: "name/1.2"; leads the User-Agent; else what `leeward.init` was told.
         resource: More about the source, as OpenTelemetry's Resource or as a mapping.
         traces: Whether spans are taken.
-        logs: Whether log records are taken.
+        logs: Whether log records are taken. They are on disk at once, and leave in batches: 5 seconds apart, or when
+            500 wait.
         metrics: Whether metrics are taken.
-        logs_interval_s: Log records leave in batches that far apart, or when 500 wait. They are on disk at once.
         metrics_interval_s: How often metrics are collected; else OTEL_METRIC_EXPORT_INTERVAL, else 60 seconds.
         spool_dir: Where the data wait; else as for the client.
         mode: As for the client: "durable", or "memory", which loses on SIGKILL what was not sent.
@@ -119,13 +118,15 @@ def configure(
                 service=service_name,
                 app=target.app,
                 resource=resource,
-                logs_interval_s=logs_interval_s,
                 metrics_interval_s=metrics_interval_s,
                 set_global=set_global,
                 log_level=log_level if instrument_logging else None,
             )
-            # Before the clients' own exit, which came to be when their pipelines were made: the last one goes first.
+            # At exit the last metrics are collected: before the clients' own exit, since what is registered later goes
+            # first, and for a thread that is there already, since Python 3.12 starts none any more then.
             atexit.register(telemetry._providers.collect)
+            if METRICS in telemetry._clients:
+                telemetry._clients[METRICS].flush(0.0)
             _current.append(telemetry)
     except Exception as error:
         # Boundary: a wrong argument, or an SDK that is not as we know it, switches this off; the program goes on.

@@ -10,7 +10,6 @@ Expects   a client with `wire="otlp"`, one for each signal: a signal that its co
 from __future__ import annotations
 
 from os import environ
-from time import monotonic
 
 from opentelemetry.sdk._logs import LogRecordProcessor
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
@@ -24,7 +23,7 @@ from leeward.integrations.otel_messages import log_request, metric_requests, spa
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, Final
 
     from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
@@ -40,27 +39,17 @@ FLUSH_TIMEOUT_MS: Final = 2_000  # where nobody said how long
 
 
 class _Outlet:
-    """One signal's way into its client's spool. With `interval_s`, requests leave that far apart unless they are full."""
+    """One signal's way into its client's spool."""
 
-    def __init__(
-        self, client: Client, record_type: int, *, interval_s: float = 0.0, clock: Callable[[], float] = monotonic
-    ) -> None:
+    def __init__(self, client: Client, record_type: int) -> None:
         self.client = client
         self._record_type = record_type
-        self._interval_s = interval_s
-        self._clock = clock
-        self._next_s = 0.0
 
     def keep(self, requests: Iterable[bytes]) -> bool:
         """Spool them; false if one was dropped, which the client counts."""
         pipeline = self.client._begin()
         if pipeline is None:
             return False
-        if self._interval_s:
-            now_s = self._clock()
-            if now_s >= self._next_s:
-                self._next_s = now_s + self._interval_s
-                pipeline._rhythm.checkpoint(now_s, self._interval_s, waiting=0)
         return all([pipeline.keep(self._record_type, request) for request in requests])  # noqa: C419 - each is tried
 
     def flush(self, timeout_ms: float | None) -> bool:
@@ -119,10 +108,10 @@ class SpoolSpanProcessor(SpanProcessor):
 
 
 class SpoolLogExporter(LogRecordExporter):
-    """Log records into the spool; they leave it in batches, `interval_s` apart or as soon as one is full."""
+    """Log records into the spool; the client sends them in batches, 5 seconds apart or as soon as one is full."""
 
-    def __init__(self, client: Client, interval_s: float = 5.0) -> None:
-        self._outlet = _Outlet(client, LOGS, interval_s=interval_s)
+    def __init__(self, client: Client) -> None:
+        self._outlet = _Outlet(client, LOGS)
 
     def export(self, batch: Sequence[ReadableLogRecord | ReadWriteLogRecord]) -> LogRecordExportResult:
         """Spool each record as a request of its own."""

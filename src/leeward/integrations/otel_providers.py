@@ -48,7 +48,6 @@ class Providers:
         service: str | None,
         app: str,
         resource: Resource | Mapping[str, Any] | None,
-        logs_interval_s: float,
         metrics_interval_s: float | None,
         set_global: bool,
         log_level: int | str | None,
@@ -67,9 +66,8 @@ class Providers:
             self.tracer = _tracer_provider(source, set_global=set_global)
             self.tracer.add_span_processor(SpoolSpanProcessor(SpoolSpanExporter(clients["traces"])))
         if "logs" in clients:
-            exporter = SpoolLogExporter(clients["logs"], logs_interval_s)
             self.logger = _logger_provider(source, set_global=set_global)
-            self.logger.add_log_record_processor(SpoolLogProcessor(exporter))
+            self.logger.add_log_record_processor(SpoolLogProcessor(SpoolLogExporter(clients["logs"])))
             if log_level is not None:
                 self._handler = OtelHandler(log_level, clients["logs"], self.logger)
                 logging.getLogger().addHandler(self._handler)

@@ -149,23 +149,22 @@ class SpoolHome:
         files = OsFiles() if files is None else files
         owner = Owner.this_process()
         name = f"{owner.pid}-{owner.start}-{random(4).hex()}"
+        own, forming = os.path.join(folder, name), os.path.join(folder, FORMING + name)
+        lock = None
         try:
             _make_private(files, folder)
             # Others see the spool only once it is locked: an unlocked one looks like a dead process's.
-            forming = os.path.join(folder, FORMING + name)
             files.mkdir(forming)
             files.mkdir(os.path.join(forming, ERRORS))
             files.mkdir(os.path.join(forming, REST))
             lock = files.lock(os.path.join(forming, "lock"))
             if lock is None:
                 raise FileExistsError(forming)
-            own = os.path.join(folder, name)
-            try:
-                files.rename(forming, own)
-            except OSError:
-                lock.release()
-                raise
+            files.rename(forming, own)
         except OSError as error:
+            remove_all(files, forming)
+            if lock is not None:
+                lock.release()
             raise Unavailable(f"cannot make a spool in {folder}: {error}", code="spool") from error
         return cls(
             own,

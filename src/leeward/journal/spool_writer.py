@@ -50,6 +50,7 @@ __all__ = ["FIRST_BYTES", "SEGMENT_BYTES", "Segment", "SpoolWriter", "segment_nu
 SEGMENT_BYTES: Final = 2 * 1024 * 1024
 FIRST_BYTES: Final = 64 * 1024
 _GROWTH: Final = 4
+_SUCCESSORS_KEPT: Final = 64
 
 _foreign: list[mmap.mmap] = []  # maps whose descriptor's number the host gave to a file of its own
 
@@ -279,6 +280,8 @@ class SpoolWriter:
             self.failures += 1
             return False
         self.segments.pop(gone.number, None)
+        # Who is in the middle of an append may still ask what follows a segment that is gone; but not for so long.
+        self._successors.pop(gone.number - _SUCCESSORS_KEPT, None)
         return True
 
     def ordered(self) -> list[Segment]:

@@ -12,6 +12,7 @@ import sys
 from os import getpid
 
 from leeward.sender.config import configure
+from leeward.sender.loading import LOADING, load
 from leeward.sender.posthog_names import PostHogNames, older_order, with_groups
 from leeward.sender.results import Counts, FlushResult
 
@@ -220,7 +221,9 @@ class Client(PostHogNames):
                 return None
             from leeward.sender import exceptions  # the first exception pays for it
 
-            found = exception[1] if type(exception) is tuple and len(exception) == 3 else exception  # sys.exc_info()
+            found: Any = exception
+            if type(found) is tuple and len(found) == 3:  # sys.exc_info()
+                found = found[1]
             if not isinstance(found, BaseException):
                 found = sys.exception()
             if found is None:
@@ -536,7 +539,7 @@ class Client(PostHogNames):
         self._off = config.disabled
         self._counts.last_error = config.problem
         if not config.disabled:
-            _load(config)  # here and not in the first capture, which may be anywhere
+            load(config)  # here and not in the first capture, which may be anywhere
         elif config.opted_out:
             _delete_left(config, self._counts)
         if former is not None and former.pid == getpid():
@@ -562,9 +565,10 @@ class Client(PostHogNames):
                 if config.watched and configure(os.environ, api_key=config.api_key, host=config.host).opted_out:
                     self._off = True
                     return None
-            from leeward.sender.pipeline import Pipeline
+            with LOADING:
+                from leeward.sender.pipeline import Pipeline
 
-            made = Pipeline(config, self._counts, busy=self._busy, idle=self._idle, told_to_stop=self._switch_off)
+                made = Pipeline(config, self._counts, busy=self._busy, idle=self._idle, told_to_stop=self._switch_off)
             pipeline = self._pipelines.setdefault(pid, made)
         self._pipeline = pipeline
         return pipeline
@@ -575,17 +579,6 @@ class Client(PostHogNames):
     def _swallow(self, error: Exception) -> None:
         self._counts.drop("internal")
         self._counts.last_error = f"internal: {type(error).__name__}"
-
-
-def _load(config: Config) -> None:
-    """Import what any call may need: a signal handler must not find an import that it has interrupted itself."""
-    from leeward.scrub import secrets
-    from leeward.sender import blocks, exceptions  # noqa: F401 - loaded here, used later
-    from leeward.sender.pipeline import encoder
-
-    secrets.load()
-    encoder(config.wire)
-    config.folder  # noqa: B018 - worked out here, with hashlib
 
 
 def _delete_left(config: Config, counts: Counts) -> int:

@@ -99,7 +99,7 @@ class Connection:
         ours = _identity(self._socket.fileno()) == self._identity
         descriptor = self._socket.detach()
         if ours:
-            network().close(descriptor)
+            os.close(descriptor)  # `network` may import, which a fork's hook must not
 
     def _send(self, unsent: memoryview, answer: AnswerParser, deadline_s: float) -> memoryview:
         """Send, and listen in between. Returns what was left when the answer came first."""

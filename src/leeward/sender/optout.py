@@ -6,6 +6,7 @@ that cannot be read is no consent: then the client stays as it is, or off if it 
 
 from __future__ import annotations
 
+from leeward.sender.loading import LOADING
 from leeward.settings import find
 
 TYPE_CHECKING = False
@@ -34,7 +35,8 @@ def opted_out(environ: Mapping[str, str]) -> bool:
     path = find.config_file(None, environ)
     if path is None:
         return False
-    import tomllib  # only who has a file pays for it
+    with LOADING:
+        import tomllib  # only who has a file pays for it
 
     with open(path, "rb") as file:
         section = tomllib.load(file).get("client", {})

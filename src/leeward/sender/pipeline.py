@@ -16,6 +16,7 @@ from leeward.scrub.values import bounded, bounded_text
 from leeward.sender import device, hook, worker as work
 from leeward.sender.context import CURRENT, EMPTY
 from leeward.sender.given import event_id_of, level_of, sorted_out, timestamp_of
+from leeward.sender.loading import LOADING
 from leeward.sender.notes import Notes
 from leeward.sender.plan import Policy
 from leeward.sender.rhythm import AGE_MIN_S, Rhythm
@@ -51,7 +52,6 @@ LOGS_REQUEST: Final = 6  # the record type of OpenTelemetry's log exporter
 ERROR_LEVELS: Final = frozenset({"ERROR", "FATAL"})
 
 _alive: list[Pipeline] = []
-_loading: list[None] = []  # not empty while a worker imports its transport
 _hooks = [None]  # who pops it registers the hooks: an atomic step
 
 
@@ -122,7 +122,7 @@ class Pipeline:
             told_to_stop=told_to_stop,
             # A child that was forked in the middle of its parent's import would wait for ever to finish that import:
             # it only keeps its events, and its parent or the next process sends them.
-            may_start=not _loading,
+            may_start=not LOADING.is_cut_off(),
         )
         _alive.append(self)
         _register_hooks()
@@ -228,7 +228,9 @@ class Pipeline:
         return self._device_id
 
     def reset_device_id(self) -> str:
-        """Take a new one."""
+        """Take a new one; whoever sends none has none."""
+        if self.config.device_id == "":
+            return ""
         self._device_id = device.reset(self.config.root)
         return self._device_id
 
@@ -244,8 +246,10 @@ class Pipeline:
         """Whether to keep what belongs together: both ends of a pair, all spans of a trace."""
         if self._sampler.keeps_all:
             return True
-        who = bounded_text(distinct_id) or CURRENT.get().distinct_id
-        return self._sampler.keeps(bounded_text(name), bounded(properties or {}), who or by)
+        context = CURRENT.get()
+        data = bounded({} if properties is None else properties)
+        data = {**context.properties, **data} if type(data) is dict else context.properties
+        return self._sampler.keeps(bounded_text(name), data, bounded_text(distinct_id) or context.distinct_id or by)
 
     def flush(self, timeout_s: float) -> None:
         """Wait until what waits now is delivered, at most so long."""
@@ -330,11 +334,9 @@ class Pipeline:
             other.look_again(self.config.folder)
 
     def _make_transport(self, on_progress: Callable[[], None], timeout_s: float) -> Transport:
-        _loading.append(None)
-        try:
+        with LOADING:
             from leeward.sender.transport import HttpTransport  # the worker's thread pays for it
-        finally:
-            _loading.pop()
+
         return HttpTransport(self.config, self._clock, on_progress, timeout_s=timeout_s)
 
 

@@ -48,10 +48,8 @@ def with_groups(properties: Any, groups: Any) -> Any:
 
 def _of_person(older: Sequence[Any], keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Properties and keywords of a call about a person: today keywords only, before `set("id", {…}, …)`."""
-    if older and type(older[0]) is dict:
-        older = (None, *older)
-    older = {key: value for key, value in zip(("distinct_id", *_OLDER_NAMES), older, strict=False) if value is not None}
-    said = {**older, **keywords}
+    names = _OLDER_NAMES if older and type(older[0]) is dict else ("distinct_id", *_OLDER_NAMES)
+    said = {name: value for name, value in zip(names, older, strict=False) if value is not None} | keywords
     said.pop("context", None)
     return said.pop("properties", None), said
 

@@ -38,7 +38,7 @@ class Rhythm:
         self.adaptive = adaptive
         self.busy = {} if busy is None else busy  # who streams an answer just now
         self.idle = {} if idle is None else idle  # who waits for a person
-        self.soon = False  # a checkpoint was reached: send what waits now
+        self.soon = 0  # a checkpoint was reached: so many are to be sent now
         self.urgent = False  # something else than lines of a log waits
         self._age_s = age_s
         self._checkpoint_s = 0.0
@@ -47,7 +47,7 @@ class Rhythm:
     def checkpoint(self, now_s: float, hint_s: float | None, *, waiting: int) -> None:
         """Send what waits now; the next checkpoint comes in `hint_s` seconds, and nothing need be sent before it."""
         self._checkpoint_s = 0.0 if hint_s is None else now_s + min(max(hint_s, 0.0), HINT_MAX_S) + HINT_SLACK_S
-        self.soon = waiting > 0
+        self.soon = waiting
 
     def due_s(self, now_s: float, *, waiting_since_s: float, full: bool, hurry: bool) -> float:
         """When what waits is to be sent. `hurry`: somebody waits for it."""
@@ -68,8 +68,9 @@ class Rhythm:
 
     def sent(self, events: int, *, full: bool, left: int) -> None:
         """A request with so many events was answered; so many are left."""
+        self.soon = max(0, self.soon - events)
         if not left:
-            self.soon = self.urgent = False
+            self.soon, self.urgent = 0, False
         if not self.adaptive:
             return
         if full:

@@ -16,6 +16,7 @@ import zlib
 from leeward.sender import address, proxy
 from leeward.sender.answers import ANSWER_BYTES_MAX, AnswerParser, Reply
 from leeward.sender.connection import Connection, cause
+from leeward.sender.loading import LOADING
 from leeward.sender.resolver import SHARED
 from leeward.sender.sockets import network
 from leeward.version import VERSION
@@ -131,7 +132,8 @@ class HttpTransport:
         """Connect to the server, on whatever way the environment says."""
         server = self._server
         if server.https and self._tls is None:
-            from leeward.sender import tls  # 15 ms that plain http does not pay
+            with LOADING:
+                from leeward.sender import tls  # 15 ms that plain http does not pay
 
             self._tls = tls.client_context(self._environ)
         between = proxy.find(self._environ, server)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import _thread
 
 from leeward.sender import plan
+from leeward.sender.loading import LOADING
 from leeward.sender.optout import LOOK_EVERY_S, Watch
 from leeward.wire import native_encode
 
@@ -224,6 +225,10 @@ class Worker:
 
     def clear(self, timeout_s: float) -> int:
         """Delete what waits; how many events went. A batch that is on its way may still arrive."""
+        if self.ended:  # what waits then, nobody else looks after
+            count = self._lanes.clear()
+            self._counts.drop("deleted", count)
+            return count
         before = self._cleared
         self._clear = True
         self._wait(timeout_s, None, lambda: not self._clear)
@@ -382,7 +387,8 @@ class Worker:
 
     def _exchange(self, batch: _Batch) -> Answer:
         if self._transport is None or self._wire is None:
-            from leeward.sender.wires import WIRES  # the worker's thread pays for it
+            with LOADING:
+                from leeward.sender.wires import WIRES  # the worker's thread pays for it
 
             self._wire = WIRES[self._config.wire]
             self._transport = self._make_transport(self._progress, self._policy.timeout_s)
