@@ -48,7 +48,7 @@ def test_help_and_version_import_nothing_of_server_or_store(arguments):
 
 @pytest.mark.parametrize("arguments", [("spool", "flush", "--help"), ("doctor", "--help")])
 def test_the_help_of_a_command_loads_nothing_of_its_work(arguments):
-    work = {"http.client", "ssl", "socket", "leeward.sender.client", "leeward.sender.spool", "leeward.settings.load"}
+    work = {"http.client", "ssl", "socket", "leeward.sender.pipeline", "leeward.sender.spool", "leeward.settings.load"}
 
     assert not _imported_by(*arguments) & work
 

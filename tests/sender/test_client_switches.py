@@ -14,6 +14,7 @@ from http_recorder import KEY, hang, ok, status
 from leeward.sender import api, optout, worker as work
 from leeward.sender.client import Client
 from leeward.sender.context import CURRENT, EMPTY
+from leeward.sender.rhythm import Rhythm
 from server_process import until
 
 PEOPLE = [f"person{number}" for number in range(200)]
@@ -489,6 +490,18 @@ def test_rounds_of_sending_are_counted_with_their_time_and_their_success(server,
     stats = client.stats()
     assert (stats.flushes, stats.flushes_ok, stats.retries) == (3, 2, 1)
     assert 0 < stats.flush_last_s <= stats.flush_s
+
+
+def test_a_checkpoint_is_for_what_waits_then_and_not_for_what_comes_meanwhile():
+    rhythm = Rhythm()
+    rhythm.urgent = True
+    rhythm.checkpoint(0.0, 30.0, waiting=3)
+    assert rhythm.due_s(1.0, waiting_since_s=0.5, full=False, hurry=False) == 1.0
+
+    rhythm.began(1.0)
+    rhythm.sent(3, full=False, left=1)
+
+    assert rhythm.due_s(1.0, waiting_since_s=1.0, full=False, hurry=False) >= 30.0
 
 
 # Key and server

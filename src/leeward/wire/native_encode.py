@@ -7,7 +7,7 @@ Expects   values that `scrub/values` has bounded; others raise TypeError, ValueE
 
 from __future__ import annotations
 
-from leeward.wire.json_text import json_bytes, load
+from leeward.wire.json_text import json_text, load, quote, utf8
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,39 +45,45 @@ def encode(
 
     `error` has the wire's fields; its `exceptions` and `handled` go into `data`, unless the caller has such keys.
     """
-    fields: dict[str, Any] = {"event_type": name, "id": id, "timestamp": timestamp_ms}
-    if kind != ("exception" if error else "event"):  # else the server knows it without being told
-        fields["kind"] = kind
-    if level:
-        fields["level"] = level
+    when = timestamp_ms if type(timestamp_ms) is int else quote(str(timestamp_ms))
+    # The fields that nearly every event has are written here, one by one: a fifth cheaper than one more dict.
+    parts = ['{"event_type":', quote(name), ',"id":', quote(id), f',"timestamp":{when}']
     if distinct_id:
-        fields["distinct_id"] = distinct_id
-    if session_id:
-        fields["session_id"] = session_id
+        parts += (',"distinct_id":', quote(distinct_id))
     if device_id:
-        fields["device_id"] = device_id
+        parts += (',"device_id":', quote(device_id))
+    rare: dict[str, Any] = {}
+    if kind != ("exception" if error else "event"):  # else the server knows it without being told
+        rare["kind"] = kind
+    if level:
+        rare["level"] = level
+    if session_id:
+        rare["session_id"] = session_id
     if correlation_id:
-        fields["correlation_id"] = correlation_id
+        rare["correlation_id"] = correlation_id
     if trace_id:
-        fields["trace_id"] = trace_id
+        rare["trace_id"] = trace_id
     if span_id:
-        fields["span_id"] = span_id
+        rare["span_id"] = span_id
     if parent_span_id:
-        fields["parent_span_id"] = parent_span_id
+        rare["parent_span_id"] = parent_span_id
     if duration_ms is not None:
-        fields["duration_ms"] = duration_ms
+        rare["duration_ms"] = duration_ms
     if value is not None:
-        fields["value"] = value
+        rare["value"] = value
     if unit:
-        fields["unit"] = unit
+        rare["unit"] = unit
     if status:
-        fields["status"] = status
+        rare["status"] = status
     if error:
-        fields["error"] = {key: error[key] for key in ERROR_FIELDS if key in error}
+        rare["error"] = {key: error[key] for key in ERROR_FIELDS if key in error}
         properties = {**{key: error[key] for key in error if key not in ERROR_FIELDS}, **properties}
+    if rare:
+        parts += (",", json_text(rare)[1:-1])
     if properties:
-        fields["data"] = properties
-    return EVENT, json_bytes(fields)
+        parts += (',"data":', json_text(properties))
+    parts.append("}")
+    return EVENT, utf8("".join(parts))
 
 
 def batch(batch_id: str, events: Sequence[bytes], client: bytes | None = None) -> bytes:
