@@ -30,7 +30,7 @@ import otlp_recorder
 import posthog_recorder
 import recorder
 from leeward.journal.spool_home import SPOOL_BYTES_MAX
-from leeward.journal.spool_writer import FIRST_BYTES
+from leeward.journal.spool_writer import FIRST_BYTES, SEGMENT_BYTES
 from leeward.resilience.retry import RETRY_AFTER_MAX_S
 from leeward.scrub import values
 from leeward.sender import exceptions, limits, pipeline, plan, rhythm, spool
@@ -134,6 +134,11 @@ def run(command: list[str], home: Path, host: str, typed: str = TYPED) -> subpro
     )
 
 
+def settle(home: Path, host: str) -> None:
+    """Send what a program left on disk because this machine was too busy to answer it before it ended."""
+    assert run(["-c", f"import leeward; leeward.flush({LIMIT_S / 2})"], home, host).returncode == 0
+
+
 def filled(text: str, host: str) -> str:
     """A snippet with the reader's own address and key."""
     own = {"LEEWARD_HOST": host, "LEEWARD_API_KEY": recorder.KEY}
@@ -155,6 +160,7 @@ def test_the_snippets_of_a_page_run_in_order_and_say_nothing_on_stderr(page, ser
     done = run(["runner.py", "program.json"], tmp_path, server.host)
 
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    settle(tmp_path, server.host)
     assert server.broken == []
     assert server.stored, "nothing arrived"
 
@@ -222,6 +228,16 @@ def test_a_number_on_a_page_is_the_one_in_the_source(number):
         assert number in " ".join((DOCS / name).read_text(encoding="utf-8").split()), name
 
 
+def test_the_page_of_promises_names_no_other_size():
+    text = (DOCS / "explanation" / "what-is-lost-when.md").read_text(encoding="utf-8")
+    known = {spool.MEMORY_ERROR_BYTES_MAX, MEMORY_BYTES_MAX, SPOOL_BYTES_MAX, QUARANTINE_BYTES_MAX, FIRST_BYTES}
+    steps = {FIRST_BYTES * 4, FIRST_BYTES * 16, SEGMENT_BYTES}  # see `spool_writer`
+
+    named = {int(number) << {"K": 10, "M": 20}[unit] for number, unit in re.findall(r"(\d+) ([KM])iB", text)}
+
+    assert named <= known | steps
+
+
 # Links
 
 
@@ -280,6 +296,7 @@ def test_the_chat_loop_reports_its_answers_and_its_failure(server, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "You said: hello there" in done.stdout
     assert "Sorry" in done.stdout
+    settle(tmp_path, server.host)
     assert names(server) == ["$exception", "chat.answer", "chat.answer", "chat.answer", "chat.ended", "chat.started"]
     assert len({event["session_id"] for event in server.events.values()}) == 1
 
@@ -293,6 +310,7 @@ def test_the_short_program_reports_its_run_and_what_ended_it(server, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
     assert failed.returncode == 1
     assert "FileNotFoundError" in failed.stderr
+    settle(tmp_path, server.host)
     assert names(server) == ["$exception", "count.finished", "count.started", "count.started"]
 
 

@@ -118,10 +118,13 @@ def test_an_exception_stands_in_the_place_of_the_end_is_captured_once_and_goes_o
 def test_without_an_end_there_is_one_event_at_once(server, init, call):
     init(server)
 
-    event_id = call()
+    with call() as captured:
+        assert captured == {}
 
     assert telemetry.flush(20).delivered == 1
-    assert server.events[event_id]["data"] == {"a": 1}
+    (event,) = server.events.values()
+    assert (event["event_type"], event["data"]) == ("once", {"a": 1})
+    assert call().id is not None
 
 
 def test_an_exception_is_captured_with_its_properties(server, init):
@@ -164,7 +167,7 @@ def test_c25_a_client_that_is_off_does_the_work_and_nothing_else(server, init, m
         raise ValueError("of the work")
 
     assert done == ["work"]
-    assert telemetry.capture("once") is None
+    assert telemetry.capture("once").id is None
     assert telemetry.capture_exception(ValueError("no")) is None
     assert telemetry.flush(5) == leeward.FlushResult(delivered=0, spooled=0, dropped=0)
     assert telemetry.client.disabled

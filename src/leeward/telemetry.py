@@ -12,16 +12,34 @@ seconds, silent, switched off by `client.disabled`, `LEEWARD_DISABLED` or `DO_NO
 from __future__ import annotations
 
 from leeward.sender.api import capture_exception, client, flush
+from leeward.sender.posthog_names import is_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from leeward.sender.blocks import Timed
+
 __all__ = ["capture", "capture_exception", "client", "flush"]
 
 
-def capture(event_start: str, event_end: Any = None, properties: Mapping[str, Any] | None = None) -> Any:
+class Captured:
+    """One event that was captured at once; `id` is None if it was not kept. A `with` block around it does nothing."""
+
+    __slots__ = ("id",)
+
+    def __init__(self, id: str | None) -> None:
+        self.id = id
+
+    def __enter__(self) -> dict[str, Any]:
+        return {}
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def capture(event_start: str, event_end: Any = None, properties: Mapping[str, Any] | None = None) -> Timed | Captured:
     """Capture a pair of events around a `with` block, or, without a second name, one event at once.
 
     Args:
@@ -31,8 +49,8 @@ def capture(event_start: str, event_end: Any = None, properties: Mapping[str, An
         properties: Of both events.
 
     Returns:
-        A context manager; for a single event its id, or None.
+        A context manager, in either case.
     """
-    if type(event_end) is str:
+    if is_text(event_end):
         return client.timed(event_start, event_end, properties)
-    return client.capture(event_start, properties if event_end is None else event_end)
+    return Captured(client.capture(event_start, properties if event_end is None else event_end))

@@ -79,7 +79,8 @@ try:
     raise ValueError("no")
 except ValueError as error:
     posthog.capture_exception(error, "ada", {"stage": "older"})
-    posthog.capture_exception(sys.exc_info(), distinct_id="ada")
+    raised = sys.exc_info()
+posthog.capture_exception(raised, distinct_id="ada")
 posthog.join()
 """
 

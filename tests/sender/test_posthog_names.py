@@ -1,5 +1,6 @@
 """What programs written for PostHog's SDK call, and what becomes of it."""
 
+import enum
 import os
 
 import pytest
@@ -101,3 +102,23 @@ def test_a_program_that_sends_nothing_sends_nothing():
 
     assert posthog.disabled
     assert posthog.capture("a") is None
+
+
+def test_names_may_be_members_of_an_enum(sent):
+    class Name(enum.StrEnum):
+        SIGNUP = "signup"
+
+    event = sent(lambda posthog: posthog.capture("u1", Name.SIGNUP, {"plan": "pro"}))
+
+    assert (event["event_type"], event["distinct_id"], event["data"]) == ("signup", "u1", {"plan": "pro"})
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda posthog: posthog.capture("signup", {"plan": "pro"}, context={"ip": "::1"}),
+        lambda posthog: posthog.capture("u1", "signup", {"plan": "pro"}, {"ip": "::1"}),
+    ],
+)
+def test_a_context_is_passed_on(sent, call):
+    assert sent(call)["data"] == {"plan": "pro", "context": {"ip": "::1"}}

@@ -8,7 +8,7 @@ from leeward.sender.results import Counts, FlushResult
 def test_a_result_is_a_frozen_value_that_shows_its_fields():
     result = FlushResult(delivered=1, spooled=2, dropped=3)
 
-    assert repr(result) == "FlushResult(delivered=1, dropped=3, spooled=2)"
+    assert repr(result) == "FlushResult(delivered=1, spooled=2, dropped=3)"
     assert result == FlushResult(delivered=1, spooled=2, dropped=3)
     assert result != FlushResult(delivered=1, spooled=2, dropped=4)
     assert result != 1

@@ -216,6 +216,7 @@ class SpoolHome:
         """
         if os.getpid() != self._pid:
             return False
+        self.is_sealed = True
         for lane in self.lanes:
             lane.stop()
             self._quota.remove(lane)
@@ -227,6 +228,7 @@ class SpoolHome:
         """Append no more, and delete everything; how many records went that were not delivered."""
         if os.getpid() != self._pid:
             return 0
+        self.is_sealed = True
         for lane in self.lanes:
             lane.stop()
             self._quota.remove(lane)

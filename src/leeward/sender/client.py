@@ -13,7 +13,7 @@ from os import getpid
 
 from leeward.sender.config import configure
 from leeward.sender.loading import LOADING, load
-from leeward.sender.posthog_names import PostHogNames, older_order, with_groups
+from leeward.sender.posthog_names import PostHogNames, is_text, older_order, with_more
 from leeward.sender.results import Counts, FlushResult
 
 TYPE_CHECKING = False
@@ -171,7 +171,7 @@ class Client(PostHogNames):
                 pipeline = self._begin()
                 if pipeline is None:
                     return None
-            if rest or others or type(properties) is str:
+            if rest or others or is_text(properties):
                 name, properties, distinct_id, said = older_order(name, properties, rest, distinct_id, others)
                 timestamp, uuid = said.get("timestamp", timestamp), said.get("uuid", uuid)
                 pipeline.notes.ignored("capture()", others)
@@ -229,13 +229,15 @@ class Client(PostHogNames):
             if found is None:
                 return None
             exceptions.mark_captured(found)
-            if type(properties) is str:  # PostHog's older order
+            if is_text(properties):  # PostHog's older order
                 keywords.setdefault("distinct_id", properties)
                 properties = rest[0] if rest else None
             return self._record(
                 "exception",
                 "$exception",
-                with_groups(properties, keywords.pop("groups", None)),
+                with_more(
+                    properties, {"$groups": keywords.pop("groups", None), "context": keywords.pop("context", None)}
+                ),
                 {"error": exceptions.describe(found, handled=handled)},
                 {**keywords, "level": level or ("ERROR" if handled else "FATAL")},
             )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Final
 
-__all__ = ["PostHogNames", "older_order", "with_groups"]
+__all__ = ["PostHogNames", "is_text", "older_order", "with_more"]
 
 # What stood behind a person's id in the SDK's calls when they had an order.
 _OLDER_NAMES: Final = ("properties", "context", "timestamp", "uuid")
@@ -24,33 +24,40 @@ def older_order(
 ) -> tuple[Any, Any, Any, dict[str, Any]]:
     """Name, properties, distinct id and what else is said in today's order, or in `capture("id", "event", {…}, …)`.
 
-    Takes `event` and `groups` out of `others`.
+    Takes `event`, `groups` and `context` out of `others`.
     """
     event = others.pop("event", None)
     groups = others.pop("groups", None)
+    context = others.pop("context", None)
     said: dict[str, Any] = {}
-    if type(properties) is str:
+    if is_text(properties):
         name, properties, distinct_id = properties, rest[0] if rest else None, name
         said = {key: value for key, value in zip(_OLDER_NAMES[2:], rest[2:4], strict=False) if value is not None}
+        context = rest[1] if context is None and len(rest) > 1 else context
         groups = rest[4] if groups is None and len(rest) > 4 else groups
     elif event is not None:
         name, distinct_id = event, distinct_id or name or None
-    return name, with_groups(properties, groups), distinct_id, said
+    return name, with_more(properties, {"$groups": groups, "context": context}), distinct_id, said
 
 
-def with_groups(properties: Any, groups: Any) -> Any:
-    """Properties with the groups that an event belongs to."""
-    if groups is None:
+def is_text(value: Any) -> bool:
+    """Whether it is a str, of a subclass too (events are often members of a StrEnum); nothing of it is asked."""
+    return issubclass(type(value), str)
+
+
+def with_more(properties: Any, more: Mapping[str, Any]) -> Any:
+    """Properties with what else is said of an event, such as its groups; the caller's own win."""
+    said = {key: value for key, value in more.items() if value is not None}
+    if not said:
         return properties
     data = bounded({} if properties is None else properties)
-    return {"$groups": groups, **(data if type(data) is dict else {"value": data})}
+    return {**said, **(data if type(data) is dict else {"value": data})}
 
 
 def _of_person(older: Sequence[Any], keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Properties and keywords of a call about a person: today keywords only, before `set("id", {…}, …)`."""
     names = _OLDER_NAMES if older and type(older[0]) is dict else ("distinct_id", *_OLDER_NAMES)
     said = {name: value for name, value in zip(names, older, strict=False) if value is not None} | keywords
-    said.pop("context", None)
     return said.pop("properties", None), said
 
 

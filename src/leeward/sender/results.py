@@ -44,7 +44,7 @@ class FlushResult(_Frozen):
     `dropped` counts what will never arrive, whatever the reason; `stats().dropped` has the reasons.
     """
 
-    __slots__ = ("delivered", "dropped", "spooled")
+    __slots__ = ("delivered", "spooled", "dropped")  # noqa: RUF023 - the order of its repr
 
     delivered: int
     spooled: int
@@ -65,26 +65,26 @@ class Stats(_Frozen):
     flushes      rounds in which what waited was sent, and of these
     flushes_ok   those that left nothing behind
     flush_s      seconds that all rounds took together, and
-    flush_last_s the last one
+    flush_last_s  the last one
     stopped      the server refused the key; nothing is sent until the client is configured anew
     last_error   what kept the last request, or the client itself, from working; empty if nothing did
     """
 
-    __slots__ = (
+    __slots__ = (  # noqa: RUF023 - the order of its repr
         "captured",
         "delivered",
+        "spooled",
         "dropped",
-        "flush_last_s",
-        "flush_s",
-        "flushes",
-        "flushes_ok",
-        "last_error",
+        "sampled_out",
+        "volatile",
         "quarantined",
         "retries",
-        "sampled_out",
-        "spooled",
+        "flushes",
+        "flushes_ok",
+        "flush_s",
+        "flush_last_s",
         "stopped",
-        "volatile",
+        "last_error",
     )
 
     captured: int

@@ -148,7 +148,9 @@ class Spool:
             if stored:
                 return True
             if self._active is home:
-                break  # full, or the disk failed; else it was closed under us, and there is another
+                if not home.is_sealed:
+                    break  # full, or the disk failed
+                self._active = None  # closed while we were making it: make another
         if self.closed or not self._remember(event, record_type, sequence, is_error=is_error):
             return False
         self._counts.volatile += bool(self._folder)
@@ -225,10 +227,10 @@ class Spool:
         An event that comes after this gets a spool of its own, which the next process sends.
         """
         self.closed = True
+        own, self._own = self._own, []
         self._active = None
-        for own in self._own:
-            own.home.finish()
-        self._own = []
+        for mine in own:
+            mine.home.finish()
         if self._adopted is not None:
             self._adopted.left.close()
         self._adopted = None
