@@ -19,6 +19,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
 
+from mutants_of_client import CLIENT
 from mutants_of_parts import PARTS
 
 ROOT = Path(__file__).parent.parent
@@ -122,12 +123,10 @@ MUTANTS = (
     Mutant("src/leeward/store/events.py", "(received_at {beyond} {{at:Int64}} OR wal_position {beyond} {{position:UInt64}})",
            "received_at {beyond} {{at:Int64}}",
            f"{DAY}::test_w17_pages_never_repeat_or_skip_an_event_while_others_come_in"),
-    # The end, the server's and the client's.
+    # The end.
     Mutant(f"{SERVER}/serve.py", "        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_s / 2)),\n", "",
            f"{END}::test_i12_a_request_that_never_ends_does_not_keep_the_server[numbers0]"),
-    Mutant("src/leeward/sender/spool.py", "        while self._folder and self._resting_since_s is None:\n", "        while False:\n",
-           "tests/sender/test_process.py::test_c10_however_the_program_ends_its_exit_code_and_its_words_are_its_own[os._exit]"),
-    *(Mutant(*row) for row in PARTS),
+    *(Mutant(*row) for row in (*CLIENT, *PARTS)),
 )  # fmt: skip
 
 
@@ -217,7 +216,7 @@ def main(words: list[str]) -> int:
             survivors += bool(why)
             verdict = "SURVIVES" if why else "killed"
             print(
-                f"{verdict:8}  {mutant.file}: {mutant.line.strip().splitlines()[0][:60]}  {mutant.test.split('::')[1]}",
+                f"{verdict:8}  {mutant.file}: {mutant.line.strip().splitlines()[0][:60]}  {mutant.test.rsplit('::', 1)[1]}",
                 flush=True,
             )
             if why:

@@ -1,95 +1,21 @@
-"""The planted faults of the parts: rows of (file, line, what stands in its place, test), for `mutants.py`.
+"""The planted faults of the server's parts: rows of (file, line, what stands in its place, test), for `mutants.py`.
 
 A fault's number stands in the name of its test. Each test here runs in seconds; what needs a whole server stands in
 `mutants.py`.
 """
 
-J, C, S = "src/leeward/journal", "src/leeward/sender", "src/leeward/server"
+J, S = "src/leeward/journal", "src/leeward/server"
 STORE, WIRE, SCRUB = "src/leeward/store", "src/leeward/wire", "src/leeward/scrub"
 T = "tests/journal"
 LOG, DAMAGE, CRASHES = f"{T}/test_log.py", f"{T}/test_damage.py", f"{T}/test_log_crashes.py"
-FILES, OWNER, SPOOL = f"{T}/test_files.py", f"{T}/test_owner.py", f"{T}/test_spool.py"
-API, LANES, WORKER = "tests/sender/test_api.py", "tests/sender/test_spool.py", "tests/sender/test_worker.py"
-PLAN, TRANSPORT, PROCESS = "tests/sender/test_plan.py", "tests/sender/test_transport.py", "tests/sender/test_process.py"
-VALUES, BOUNDS, TEXT = "tests/scrub/test_values.py", "tests/scrub/test_bounds.py", "tests/wire/test_text.py"
+FILES = f"{T}/test_files.py"
+BOUNDS, TEXT = "tests/scrub/test_bounds.py", "tests/wire/test_text.py"
 PIPELINE, DOOR, HTTP = "tests/server/test_pipeline.py", "tests/server/test_door.py", "tests/server/test_http.py"
 ACCESS, DISPATCH, UNPACK = "tests/server/test_access.py", "tests/server/test_dispatch.py", "tests/server/test_unpack.py"
 PAGES, EVENTS = "tests/server/dashboard/test_pages.py", "tests/store/test_events.py"
+ACCOUNT = "tests/server/test_loss_accounting.py"
 
 PARTS = (
-    # The client: what an answer means, and when to come again.
-    (f"{C}/plan.py", "    if status < 400 or status >= 500 or status in _LATER:\n", "    if status in _LATER:\n",
-     f"{API}::test_c1_events_wait_while_the_server_is_in_trouble_and_arrive_once_it_heals"),
-    (f"{C}/transport.py", "        if left_s <= 0:\n            raise TimeoutError", "        if False:\n            raise TimeoutError",
-     f"{TRANSPORT}::test_c1_a_server_that_drips_is_left_when_the_exchange_has_lasted_long_enough"),
-    (f"{C}/transport.py", "connection.settimeout(left_s / (len(addresses) - tried))", "connection.settimeout(left_s)",
-     f"{TRANSPORT}::test_c2_each_address_of_a_name_gets_its_share_of_the_time"),
-    (f"{C}/transport.py", "self._secured(connection) if self._https else connection", "connection",
-     f"{TRANSPORT}::test_c3_a_server_without_tls_is_not_spoken_to_in_clear_text"),
-    (f"{C}/plan.py", "    if status in {401, 403}:\n        return STOP\n", "",
-     f"{PLAN}::test_c4_each_answer_means_one_thing"),
-    (f"{C}/worker.py", "            self.stopped = True\n", "            pass\n",
-     f"{WORKER}::test_c4_a_refused_key_stops_the_sending_and_keeps_the_events"),
-    (f"{C}/plan.py", "    if status == 413 and events > 1:\n        return HALVE\n", "",
-     f"{WORKER}::test_c5_a_batch_that_is_too_large_is_halved_in_order_down_to_the_one_event"),
-    (f"{C}/transport.py", ", retry_after_s=wait_s)", ")",
-     f"{TRANSPORT}::test_c6_retry_after_is_read_and_bounded"),
-    ("src/leeward/resilience/retry.py", "min(max(retry_after_s, 0.0), RETRY_AFTER_MAX_S) + jitter_s", "retry_after_s + jitter_s",
-     "tests/resilience/test_retry.py::test_c6_no_wish_holds_longer_than_five_minutes"),
-    (f"{C}/transport.py", ' or value.get("batch_id") != batch_id', "",
-     f"{TRANSPORT}::test_c7_a_200_that_is_not_our_servers_is_no_acknowledgement"),
-    (f"{C}/transport.py", "        if self._left <= 0:\n            raise _TooLong", "        if False:\n            raise _TooLong",
-     f"{TRANSPORT}::test_c7_an_answer_that_is_endless_or_no_http_is_given_up"),
-    (f"{C}/transport.py", 'if kept and answer.status == 0 and answer.cause == "reset":', "if False:",
-     f"{TRANSPORT}::test_c8_a_kept_connection_that_the_server_closed_is_replaced_at_once"),
-    (f"{WIRE}/native_encode.py", 'sha256(b",".join(events))', 'sha256(b",".join(events) + __import__("os").urandom(8))',
-     "tests/wire/test_native_encode.py::test_c8_the_same_events_have_the_same_batch_id_and_others_another"),
-    # The client: the program around it.
-    (f"{C}/spool.py", "            self._orphans = orphans(self._folder)\n", "            self._orphans = iter(())\n",
-     f"{LANES}::test_c9_what_a_dead_process_left_is_adopted_once"),
-    (f"{J}/spool_writer.py", "                active.map.write(frame.encode_small(EVENT, payload, sequence, active.salt))\n",
-     "                frame.encode_small(EVENT, payload, sequence, active.salt)\n",
-     f"{T}/test_spool_processes.py::test_c9_what_append_confirmed_survives_kill_9_and_is_delivered_once"),
-    (f"{C}/pipeline.py", "patience_s=None if volatile else EXIT_PATIENCE_S)", "patience_s=None)",
-     f"{API}::test_c11_the_exit_is_patient_only_where_leaving_would_lose_something"),
-    (f"{C}/pipeline.py", "pipeline.finish(max(0.0, deadline_s - clock.monotonic_s()))", "pipeline.finish(EXIT_TIMEOUT_S)",
-     f"{PROCESS}::test_c11_all_clients_of_a_process_share_one_limit"),
-    (f"{C}/spool.py", "            if self._active is active:\n                break", "            if True:\n                break",
-     f"{LANES}::test_c12_an_event_that_meets_a_closing_spool_is_not_lost"),
-    (f"{C}/worker.py", "            self._tickets.append(None)", "            pass",
-     f"{WORKER}::test_c13_a_thread_that_cannot_be_started_is_asked_for_again"),
-    (f"{J}/spool_writer.py", "        if os.getpid() != self._pid or len(payload) > frame", "        if len(payload) > frame",
-     f"{SPOOL}::test_c14_a_forked_child_never_writes_into_its_parents_spool"),
-    (f"{C}/transport.py", "            os.close(connection.detach())\n", "            connection.shutdown(2)\n",
-     f"{TRANSPORT}::test_c14_an_inherited_connection_is_given_back_without_a_word"),
-    (f"{J}/spool.py", "return None if lock is None else SpoolReader", "return SpoolReader",
-     f"{SPOOL}::test_c15_of_many_threads_one_adopts"),
-    (f"{J}/spool.py", "    if owner is not None and owner.is_alive():\n        return None\n", "",
-     f"{SPOOL}::test_c16_a_living_owner_is_never_adopted_even_if_it_lost_its_lock"),
-    (f"{J}/owner.py", "    os.register_at_fork(after_in_child=_close_in_child)\n", "    pass\n",
-     f"{OWNER}::test_c16_a_living_child_does_not_keep_a_dead_owner_alive"),
-    (f"{J}/files.py", "os.O_RDONLY) | os.O_NOFOLLOW", "os.O_RDONLY)",
-     f"{FILES}::test_c17_a_symbolic_link_is_never_followed"),
-    (f"{C}/spool.py", "STALL_S:\n                self._rest()\n            if stored:", "STALL_S:\n                pass\n            if stored:",
-     f"{LANES}::test_c17_a_disk_that_stalls_is_paid_for_once"),
-    (f"{C}/spool.py", '            self._counts.drop("spool_damaged", missing - early)\n', "",
-     f"{LANES}::test_c18_events_that_were_damaged_on_disk_are_counted_and_the_rest_goes_on"),
-    (f"{J}/spool.py", "            self._refused.add(number)\n", "            pass\n",
-     f"{SPOOL}::test_c18_garbage_is_counted_and_cleared_away_a_newer_format_is_left_alone"),
-    (f"{C}/quarantine.py", "        if os.fstat(descriptor).st_size + len(lines) > bytes_max:\n", "        if False:\n",
-     "tests/sender/test_quarantine.py::test_c19_it_does_not_grow_beyond_its_limit"),
-    (f"{C}/spool.py", "        if self._bytes_in - self._bytes_out + size > self._bytes_max:\n", "        if False:\n",
-     f"{LANES}::test_c20_when_disk_and_memory_are_full_the_newest_are_dropped"),
-    (f"{J}/spool_writer.py", "        if self._stopped or needed > room:\n", "        if self._stopped:\n",
-     f"{SPOOL}::test_c20_a_full_spool_takes_no_more_until_something_is_delivered"),
-    (f"{SCRUB}/values.py", "        if depth >= DEPTH_MAX:\n", "        if False:\n",
-     f"{VALUES}::test_c22_a_million_levels_end_at_the_limit"),
-    (f"{SCRUB}/values.py", "        if id(value) in self.path:\n", "        if False:\n",
-     f"{VALUES}::test_c22_a_circle_is_cut_where_it_closes_and_a_repeat_is_not_a_circle"),
-    (f"{C}/config.py", ' or _is_true(environ.get("DO_NOT_TRACK"))', "",
-     "tests/sender/test_config.py::test_c25_the_environment_opts_out"),
-    (f"{J}/owner.py", "        if _inode_of(self._fd) != self._inode:\n", "        if False:\n",
-     f"{OWNER}::test_c26_a_descriptor_number_that_is_somebody_elses_by_now_is_left_alone"),
     # The log.
     (f"{J}/log.py", "        self._files.fsync_dir(self._directory)\n        if point is not None", "        if point is not None",
      f"{LOG}::test_w1_a_checkpoint_that_a_start_has_seen_is_there_at_the_next"),
@@ -217,20 +143,32 @@ PARTS = (
     (f"{S}/control/opening.py", "    path.chmod(0o600)\n", "",
      "tests/server/control/test_opening.py::test_a13_a_database_that_was_copied_here_with_open_modes_is_closed_to_others"),
     # What the second look found.
-    (f"{C}/api.py", 'if ignored.get("send") is False or ignored.get("before_send") is not None:', "if False:",
-     f"{API}::test_c23_a_scrubber_that_is_not_supported_switches_the_client_off_rather_than_sending_unscrubbed"),
     (f"{S}/pipeline.py", "to_write = seen < 0 and (kind, event_id) not in own", "to_write = False",
      f"{PIPELINE}::test_w9_a_repeat_whose_first_request_failed_after_all_is_stored_with_the_rest_of_its_own"),
     (f"{S}/pipeline.py", "return self._door.batch(project, batch.batch_id) is batch", "return True",
      f"{PIPELINE}::test_w3_a_batch_that_could_not_be_stored_is_unknown_to_those_who_waited_for_it_too"),
     (f"{S}/door.py", "        ids[event_id] = -received_at\n", "        ids[event_id] = received_at\n",
      f"{DOOR}::test_w9_what_is_not_on_stable_storage_yet_says_so_until_it_is_confirmed"),
-    (f"{STORE}/events.py", " GROUP BY range HAVING events = ids", " GROUP BY range",
-     f"{EVENTS}::test_w10_a_block_whose_ids_a_crash_kept_away_is_not_taken_for_loaded_and_loading_it_again_adds_them"),
     (f"{STORE}/child.py", "(RuntimeError, SqlRefused, UnicodeDecodeError)", "(RuntimeError, SqlRefused)",
      f"{EVENTS}::test_w13_a_poison_row_whose_error_is_cut_inside_a_character_is_refused_like_any_other"),
-    (f"{J}/spool.py", "and not self.unread", "",
-     f"{SPOOL}::test_c27_a_spool_that_cannot_be_read_is_never_taken_for_an_empty_one"),
-    (f"{C}/spool.py", "and not self.is_stuck", "",
-     f"{LANES}::test_c27_what_could_not_be_read_for_a_moment_is_not_counted_as_damaged_and_comes_later"),
+    # What clients lost by themselves, counted once.
+    (f"{S}/blocks.py", "        new = head.rows_before + len(head.ids) - repeats\n", "        new = head.rows_before + len(head.ids)\n",
+     f"{ACCOUNT}::test_w9_events_that_come_again_in_another_batch_are_counted_once_also_when_the_door_has_forgotten_them"),
+    (f"{S}/writer.py", "        if doubtful and self._insist(", "        if False and self._insist(",
+     f"{ACCOUNT}::test_w9_a_batch_that_the_door_has_forgotten_counts_nothing_again_though_the_store_is_away_when_it_is_asked"),
+    (f"{S}/pipeline.py", "        admission.client if with_batch else None,\n", "        None,\n",
+     f"{ACCOUNT}::test_w9_a_batch_is_the_same_by_its_events_whatever_its_client_says_and_is_counted_once"),
+    (f"{S}/blocks.py", "        if half and own in before:\n            continue\n", "",
+     "tests/server/test_blocks.py::test_w13_a_batch_that_was_stored_before_its_block_was_refused_is_not_stored_again_with_the_half"),
+    (f"{S}/pipeline.py", "                if admission.client is not None:\n                    self._counters.count_client_lost(admission.client.lost)\n",
+     "            if admission.client is not None:\n                self._counters.count_client_lost(admission.client.lost)\n",
+     f"{PIPELINE}::test_w3_losses_are_counted_only_once_they_are_on_stable_storage"),
+    (f"{S}/ingest.py", "                self._pipeline.count_client_field_ignored()\n", "                pass\n",
+     f"{ACCOUNT}::test_i1_rubbish_in_the_place_of_the_clients_word_is_counted_and_the_events_are_taken"),
+    (f"{WIRE}/client.py", "    if said.first > said.last:\n        return None\n", "",
+     f"{ACCOUNT}::test_i1_rubbish_in_the_place_of_the_clients_word_is_counted_and_the_events_are_taken"),
+    (f"{STORE}/clickhouse.py", '    "deduplicate_blocks_in_dependent_materialized_views": "1",\n', "",
+     f"{EVENTS}::test_w10_what_clients_said_is_summed_up_once_however_often_a_block_is_loaded"),
+    (f"{STORE}/events.py", "                clients.forget(self._client, believed_ms)\n", "                clients.forget(self._client, now_ms)\n",
+     f"{EVENTS}::test_w16_clients_that_are_gone_for_long_are_forgotten_and_a_clock_that_jumps_forgets_nobody"),
 )  # fmt: skip

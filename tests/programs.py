@@ -48,11 +48,18 @@ def program(body: str, host: str, spool: object, arguments: str = "") -> str:
 
 
 def start(
-    text: str, *, python: str = sys.executable, stdin: int | None = None, **variables: str
+    text: str | Path,
+    *,
+    python: str = sys.executable,
+    stdin: int | None = None,
+    cwd: str | Path | None = None,
+    **variables: str,
 ) -> subprocess.Popen[str]:
+    """Start a program: its text, or the file that has it."""
     return subprocess.Popen(
-        [python, "-c", text],
+        [python, *(["-c", text] if isinstance(text, str) else [str(text)])],
         stdin=stdin,
+        cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -71,9 +78,11 @@ def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess([], process.returncode, out, err)
 
 
-def run(text: str, *, python: str = sys.executable, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(
+    text: str | Path, *, python: str = sys.executable, cwd: str | Path | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; one that hangs fails the test."""
-    return finish(start(text, python=python, **variables))
+    return finish(start(text, python=python, cwd=cwd, **variables))
 
 
 def deliver_left(server: recorder.Recorder, spool: object, count: int, arguments: str = "") -> None:

@@ -27,7 +27,7 @@ NAMES = {
     "level: 'str | None' = None, **keywords: 'Any') -> 'str | None'",
     "client": None,
     "delete_pending": "(timeout_s: 'float' = 2.0) -> 'int'",
-    "flush": "(timeout_s: 'float' = 2.0) -> 'FlushResult'",
+    "flush": "(timeout_s: 'float' = 2.0, *, timeout_seconds: 'float | None' = None) -> 'FlushResult'",
     "flush_soon": "(hint_s: 'float | None' = None) -> 'None'",
     "idle": "() -> 'Moment'",
     "in_context": "(function: 'Callable[P, R]') -> 'Callable[P, R]'",

@@ -44,7 +44,7 @@ def numbers_of(name: str) -> set[str]:
 
 
 def name_of(mutant: Mutant) -> str:
-    return mutant.test.split("::")[1].split("[")[0]
+    return mutant.test.rsplit("::", 1)[1].split("[")[0]
 
 
 def names_of_tests() -> set[str]:

@@ -118,7 +118,9 @@ def server(monkeypatch) -> Iterator[AnyWire]:
 
 def variables(home: Path, host: str) -> dict[str, str]:
     kept = {name: value for name, value in environment().items() if not name.startswith(("XDG_", "OTEL_"))}
-    return {**kept, "HOME": str(home), "LEEWARD_API_KEY": recorder.KEY, "LEEWARD_HOST": host}
+    # A reader's pytest need not have our plugins, which take seconds to load.
+    own = {"HOME": str(home), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return {**kept, **own, "LEEWARD_API_KEY": recorder.KEY, "LEEWARD_HOST": host}
 
 
 def run(command: list[str], home: Path, host: str, typed: str = TYPED) -> subprocess.CompletedProcess[str]:

@@ -117,7 +117,7 @@ def _fields(collector: _Collector | None) -> dict[str, property]:
 
 def _field(name: str, value: Callable[[], Any]) -> property:
     """What reads as `value()`; what is written goes where it belongs, and counts after the block."""
-    return property(lambda _: value(), Client.__dict__[name].__set__)
+    return property(lambda _: value(), getattr(Client, name).__set__)
 
 
 class _Collector(Pipeline):

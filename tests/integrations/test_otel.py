@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
 
 import programs
+from leeward.integrations import otel_genai
 from leeward.integrations.otel import configure
 from leeward.integrations.otel_export import (
     SpoolLogExporter,
@@ -269,7 +270,6 @@ def test_calls_to_providers_give_rate_latency_errors_and_usage(telemetry, collec
     genai = telemetry.genai
     with genai.call("openai", "gpt-4o-mini", attributes={"server.port": 443}) as call:
         call.first_chunk()
-        call.first_chunk()
         call.usage(input_tokens=12, output_tokens=5)
         call.usage(output_tokens=7)
         call.set("gen_ai.response.model", "gpt-4o-mini-2")
@@ -294,6 +294,18 @@ def test_calls_to_providers_give_rate_latency_errors_and_usage(telemetry, collec
         "output": 7,
     }
     assert metrics["gen_ai.client.operation.time_to_first_chunk"].histogram.data_points[0].count == 1
+
+
+def test_only_the_first_part_of_a_streamed_answer_counts(telemetry, collector, monkeypatch):
+    times = iter([0.0, 10.0, 10.5, 14.0])  # made, entered, first part, end
+    monkeypatch.setattr(otel_genai, "perf_counter", lambda: next(times))
+    with telemetry.genai.call("openai", "gpt-4o-mini") as call:
+        call.first_chunk()
+        call.first_chunk()
+    telemetry.flush(10)
+
+    sums = {metric.name: metric.histogram.data_points[0].sum for metric in items(collector)}
+    assert sums == {"gen_ai.client.operation.duration": 4.0, "gen_ai.client.operation.time_to_first_chunk": 0.5}
 
 
 async def _asynchronous_call(genai):

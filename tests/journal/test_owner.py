@@ -159,3 +159,14 @@ def test_a_lock_that_the_system_refuses_is_an_error(path, monkeypatch):
     monkeypatch.setattr(owner.os, "name", "nt")
     with pytest.raises(OSError, match="no file locks"):
         take_lock(path)
+
+
+def test_c16_a_zombie_owns_nothing():
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # ended, and nobody has asked how
+    try:
+        assert owner.start_of(child) is None
+    finally:
+        os.waitpid(child, 0)

@@ -55,7 +55,8 @@ assert posthog.get_feature_flag("beta", "ada", groups={{"company": "acme"}}) is 
 assert posthog.get_feature_flag_payload("beta", "ada", match_value=True) is None
 assert posthog.get_all_flags("ada", only_evaluate_locally=True) == {{}}
 assert not posthog.disabled
-posthog.flush()
+posthog.debug = True
+posthog.flush(timeout_seconds=10)
 posthog.shutdown()
 """
 
@@ -64,12 +65,12 @@ import sys
 from posthog import Posthog
 
 posthog = Posthog(project_api_key=KEY, host=HOST)
-posthog.capture("ada", "signup", {"plan": "pro"}, {}, None, None, {"company": "acme"}, False)
+posthog.capture("ada", "signup", {"plan": "pro"}, {"ip": "::1"}, None, None, {"company": "acme"}, False)
 posthog.capture("ada", "dated", None, None, "2026-01-02T03:04:05Z", "99999999-2222-4333-8444-555555555555")
 posthog.capture("ada", event="mixed", properties={"plan": "pro"})
 posthog.capture(distinct_id="ada", event="by keyword", properties={"plan": "pro"}, timestamp=None, context=None)
 posthog.identify("ada", {"name": "Ada"})
-posthog.identify(distinct_id="bob", properties={"name": "Bob"}, context={}, timestamp=None)
+posthog.identify(distinct_id="bob", properties={"name": "Bob"}, context=None, timestamp=None)
 posthog.set("ada", {"plan": "pro"})
 posthog.set("ada", properties={"plan": "max"})
 posthog.set_once("ada", {"first": "2026"}, None, None)
@@ -188,7 +189,7 @@ def test_a_program_of_the_older_order_runs_with_its_import_changed(posthog, tmp_
         ("by keyword", "ada", plan),
         ("dated", "ada", {}),
         ("mixed", "ada", plan),
-        ("signup", "ada", {**plan, "$groups": {"company": "acme"}}),
+        ("signup", "ada", {**plan, "$groups": {"company": "acme"}, "context": {"ip": "::1"}}),
     ]
     assert exceptions(posthog) == [
         ("ValueError", "no", "ada", "older", None),

@@ -147,7 +147,7 @@ def test_c4_a_refused_batch_is_counted_and_set_aside(server, client, tmp_path):
     server.script.append(recorder.status(400))
     client.capture("tick")
 
-    assert client.flush(20) == leeward.FlushResult(delivered=0, spooled=0, dropped=0)
+    assert client.flush(20) == leeward.FlushResult(delivered=0, spooled=0, dropped=1)
     assert client.stats().quarantined == 1
     assert len(list(tmp_path.glob("*/set-aside.jsonl"))) == 1
 
@@ -371,7 +371,7 @@ def test_p1_an_error_of_our_own_is_swallowed_and_counted(client, monkeypatch):
             patch.setattr(pipelines.Pipeline, name, fail)
         assert client.flush() == leeward.FlushResult(delivered=0, spooled=0, dropped=0)
         client.shutdown()
-        assert client.stats().dropped == {"internal": 4}
+        assert client.stats().dropped == {"internal": 1}  # these calls lose no event
 
 
 def test_p1_an_error_in_the_worker_does_not_end_the_delivery(server, client, monkeypatch):
@@ -488,3 +488,56 @@ def test_nothing_that_is_shown_holds_the_key(client):
     client.capture("tick")
 
     assert recorder.KEY not in repr(client) + repr(client.stats()) + repr(client.flush(20))
+
+
+@pytest.mark.parametrize("timeout_s", [None, float("inf"), 1e300, 10**400, "soon", object()])
+def test_p1_a_time_to_wait_that_is_none_is_understood_or_replaced(client, timeout_s):
+    client.capture("tick")
+
+    assert client.flush(timeout_s).delivered == 1
+    assert client.stats().dropped == {}
+
+
+def test_p1_a_time_to_wait_that_is_no_number_waits_for_nothing(server, client):
+    server.always = recorder.hang
+    client.capture("tick")
+
+    assert client.flush(float("nan")).spooled == 1
+
+
+def test_what_is_left_on_disk_after_the_end_still_counts(server, make):
+    server.always = recorder.status(503)
+    client = make()
+    client.capture("tick")
+    client.shutdown(5)
+
+    stats = client.stats()
+
+    assert (stats.captured, stats.delivered + stats.spooled) == (1, 1)
+
+
+def test_c25_who_opts_out_and_configures_the_client_anew_leaves_nothing_behind(server, tmp_path, monkeypatch):
+    client = untold()
+    monkeypatch.setattr(api, "client", client)
+    server.always = recorder.status(503)
+    api.init(recorder.KEY, server.host, spool_dir=str(tmp_path))
+    client.capture("tick")
+    former = client._pipeline
+    former.flush(0.1)
+
+    monkeypatch.setenv("DO_NOT_TRACK", "1")
+    api.init(recorder.KEY, server.host, spool_dir=str(tmp_path))
+    former._worker.wait_ended(20, patience_s=None)
+
+    assert client.disabled
+    assert former.counts.dropped == {"deleted": 1}
+    assert list(tmp_path.glob("*/*/*/*.seg")) == []
+
+
+@pytest.mark.parametrize("place", ["a\0b", "\ud800"])
+def test_c17_a_place_that_no_system_can_have_is_replaced_by_memory(make, place):
+    client = make(spool_dir=place)
+
+    assert client.capture("tick")
+    assert client.stats().volatile == 1
+    assert client.flush(20).delivered == 1

@@ -174,3 +174,13 @@ def test_the_version_is_the_distributions():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
 
     assert project["project"]["version"] == VERSION
+
+
+@pytest.mark.parametrize("host", ["lw_" + "A" * 32, "https://user:hunter2 x@h", "https://user:hunter2@h", "http://h\nlw_x"])
+def test_c24_what_stands_in_the_hosts_place_by_mistake_is_shown_nowhere(host):
+    config = configure(HOME, api_key="k", host=host)
+
+    assert config.problem
+    for shown in (config.problem, repr(config)):
+        assert "lw_" not in shown
+        assert "hunter2" not in shown

@@ -115,3 +115,21 @@ def test_the_callers_own_dict_is_not_the_hooks_to_change(sent):
     _, (event,), _ = sent(hook, lambda client: client.capture("tick", mine))
 
     assert (mine, event["data"]) == ({"a": 1}, {"a": 2})
+
+
+def test_a_hook_that_captures_is_not_asked_about_that_and_does_not_hang(sent):
+    clients = []
+
+    def capture(client):
+        clients.append(client)
+        return client.capture("outer")
+
+    def hook(event):
+        assert clients[0].capture("inner") is None
+        assert clients[0].capture("inner") is None
+        return event
+
+    returned, (event,), stats = sent(hook, capture)
+
+    assert event["id"] == returned
+    assert stats.dropped == {"before_send_captured": 2}

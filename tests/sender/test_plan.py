@@ -85,10 +85,17 @@ def test_an_outage_is_no_fault_of_the_batch_however_long_it_lasts(status):
     assert judge(Answer(status, "x"), events=2, renamed=False, tries=100_000) == plan.RETRY
 
 
-def test_a_client_that_tries_twice_drops_after_the_second():
-    assert judge(Answer(503, "http_503"), events=2, renamed=False, tries=1, tries_max=2) == plan.RETRY
-    assert judge(Answer(503, "http_503"), events=2, renamed=False, tries=2, tries_max=2) == plan.DROP
-    assert judge(Answer(400, "http_400"), events=2, renamed=False, tries=1, tries_max=2) == plan.SET_ASIDE
+@pytest.mark.parametrize("status", [0, 500, 503])
+def test_a_client_that_tries_twice_drops_after_the_second(status):
+    answer = Answer(status, "x")
+
+    assert judge(answer, events=2, renamed=False, tries=1, tries_max=2) == plan.RETRY
+    assert judge(answer, events=2, renamed=False, tries=2, tries_max=2) == plan.DROP
+
+
+@pytest.mark.parametrize("status", [200, 302, 400, 401, 403, 409, 413, 429])
+def test_a_client_that_tries_twice_drops_at_once_what_no_second_try_mends(status):
+    assert judge(Answer(status, "x"), events=2, renamed=False, tries=1, tries_max=2) == plan.DROP
 
 
 def test_c6_nothing_leaves_before_the_pace_allows_it():

@@ -301,7 +301,7 @@ sys.meta_path.insert(0, Block())
         block + programs.program('leeward.capture("a"); print(leeward.flush(20))', server.host, tmp_path)
     )
 
-    assert result.stdout == "FlushResult(delivered=1, dropped=0, spooled=0)\n", result.stderr
+    assert result.stdout == "FlushResult(delivered=1, spooled=0, dropped=0)\n", result.stderr
 
 
 def test_the_key_is_nowhere_on_disk(server, tmp_path):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 START_UNKNOWN: Final = 0
+_ENDED: Final = (b"Z", b"X")  # a zombie has let go of everything; nobody has asked for its exit code yet
 
 
 class Owner:
@@ -76,7 +77,18 @@ def start_of(pid: int) -> int | None:
         os.close(fd)
     # The second field is the program's name in brackets and may hold anything, brackets and spaces too.
     fields = stat[stat.rfind(b")") + 1 :].split()
-    return int(fields[19]) if len(fields) > 19 else None
+    if len(fields) <= 19 or fields[0] in _ENDED:
+        return None
+    return int(fields[19])
+
+
+def is_held_here(path: str) -> bool:
+    """Say whether this process took the lock at *path*; one that only an earlier program of its id took is not."""
+    try:
+        inode = _inode_at(path)
+    except OSError:
+        return False
+    return any(lock.is_of(inode) for lock in tuple(_HELD.values()))
 
 
 class OwnerLock:
@@ -89,6 +101,10 @@ class OwnerLock:
         self._inode = inode
         self._pid = pid
         _HELD[fd] = self
+
+    def is_of(self, inode: tuple[int, int] | None) -> bool:
+        """Say whether the lock file is this one."""
+        return self._inode == inode
 
     def release(self) -> None:
         """Let go of the lock. In a forked child: close the copy, leave the parent's lock alone."""

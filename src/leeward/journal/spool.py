@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from leeward.journal.files import OsFiles
-from leeward.journal.owner import Owner, owner_of
+from leeward.journal.owner import Owner, is_held_here, owner_of
 from leeward.journal.spool_home import ERRORS, FORMING, REST, SpoolHome, remove, remove_all
 from leeward.journal.spool_reader import LeftLane, SpoolReader
 
@@ -94,7 +94,8 @@ def adopt(directory: str, *, files: Files | None = None) -> LeftSpool | None:
     path = os.path.join(directory, "lock")
     # A host that closed all its descriptors lost its lock, not its spool.
     owner = owner_of(path)
-    if owner is not None and owner.is_alive():
+    # By `exec` a program takes another's place, id and start time: what that one left is no longer its own.
+    if owner is not None and owner.is_alive() and (owner.pid != os.getpid() or is_held_here(path)):
         return None
     try:
         lock = files.lock(path)

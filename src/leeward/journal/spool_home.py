@@ -161,8 +161,9 @@ class SpoolHome:
             if lock is None:
                 raise FileExistsError(forming)
             files.rename(forming, own)
-        except OSError as error:
-            remove_all(files, forming)
+        except (OSError, ValueError) as error:  # ValueError: a path that no system can have
+            if isinstance(error, OSError):
+                remove_all(files, forming)
             if lock is not None:
                 lock.release()
             raise Unavailable(f"cannot make a spool in {folder}: {error}", code="spool") from error

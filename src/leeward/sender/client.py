@@ -12,19 +12,17 @@ import sys
 from os import getpid
 
 from leeward.sender.config import configure
-from leeward.sender.loading import LOADING, load
+from leeward.sender.core import ClientCore, delete_left
 from leeward.sender.posthog_names import PostHogNames, is_text, older_order, with_more
-from leeward.sender.results import Counts, FlushResult
+from leeward.sender.results import FlushResult
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import datetime
     from collections.abc import Callable, Mapping
-    from typing import Any, ParamSpec, TypeVar
+    from typing import Any, Final, ParamSpec, TypeVar
 
     from leeward.sender.blocks import Moment, Span, Timed
-    from leeward.sender.config import Config
-    from leeward.sender.pipeline import Pipeline
     from leeward.sender.results import Stats
 
     P = ParamSpec("P")
@@ -32,10 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Client"]
 
-_NOTHING: dict[str, Any] = {}
+TIMEOUT_S: Final = 2.0
 
 
-class Client(PostHogNames):
+class Client(ClientCore, PostHogNames):
     """A telemetry client for one server and key.
 
     Args:
@@ -57,15 +55,7 @@ class Client(PostHogNames):
         **ignored: Any other keyword does nothing; with LEEWARD_DEBUG=1 a line on stderr names it.
     """
 
-    __slots__ = ("__weakref__", "_busy", "_config", "_counts", "_idle", "_off", "_pipeline", "_pipelines")
-
-    _busy: dict[object, None]  # who streams an answer just now; an entry is set and taken in one step
-    _config: Config | None
-    _counts: Counts
-    _idle: dict[object, None]  # who waits for a person
-    _off: bool
-    _pipeline: Pipeline | None
-    _pipelines: dict[int, Pipeline]  # by process id; `setdefault` decides between threads
+    __slots__ = ()
 
     def __init__(
         self,
@@ -101,16 +91,6 @@ class Client(PostHogNames):
             ),
             ignored,
         )
-
-    def _begin_anew(self) -> None:
-        """Know nothing: the environment is looked at when the client is first used."""
-        self._busy = {}
-        self._config = None
-        self._counts = Counts()
-        self._idle = {}
-        self._off = False
-        self._pipeline = None
-        self._pipelines = {}
 
     def __repr__(self) -> str:
         return f"Client({self._config!r})"
@@ -341,7 +321,7 @@ class Client(PostHogNames):
             update(fields)
         except Exception as error:
             # Boundary: as in `capture`.
-            self._swallow(error)
+            self._note(error)
 
     def in_context(self, function: Callable[P, R]) -> Callable[P, R]:
         """`function` with the context of this moment, for threads that are not tasks: `Thread(target=in_context(f))`."""
@@ -349,8 +329,12 @@ class Client(PostHogNames):
 
         return bound(function)
 
-    def flush(self, timeout_s: float = 2.0) -> FlushResult:
+    def flush(self, timeout_s: float = 2.0, *, timeout_seconds: float | None = None) -> FlushResult:
         """Send what waits, waiting at most `timeout_s` seconds. Never raises; safe from any thread and `atexit`.
+
+        Args:
+            timeout_s: How long to wait at most.
+            timeout_seconds: The same, as PostHog's SDK calls it.
 
         Returns:
             Counts of the events delivered and dropped during the call, and of those still spooled after it.
@@ -361,13 +345,13 @@ class Client(PostHogNames):
                 return FlushResult(delivered=0, spooled=0, dropped=0)
             counts = pipeline.counts
             delivered, lost = counts.delivered, counts.lost()
-            pipeline.flush(float(timeout_s))
+            pipeline.flush(_seconds(timeout_s if timeout_seconds is None else timeout_seconds))
             return FlushResult(
                 delivered=counts.delivered - delivered, spooled=pipeline.waiting(), dropped=counts.lost() - lost
             )
         except Exception as error:
             # Boundary: as in `capture`.
-            self._swallow(error)
+            self._note(error)
             return FlushResult(delivered=0, spooled=0, dropped=0)
 
     def flush_soon(self, hint_s: float | None = None) -> None:
@@ -382,7 +366,7 @@ class Client(PostHogNames):
                 pipeline.flush_soon(None if hint_s is None else float(hint_s))
         except Exception as error:
             # Boundary: as in `capture`.
-            self._swallow(error)
+            self._note(error)
 
     def shutdown(self, timeout_s: float = 2.0) -> None:
         """Send what waits, at most `timeout_s` seconds, and end the thread. In durable mode the rest stays on disk.
@@ -392,10 +376,10 @@ class Client(PostHogNames):
         try:
             pipeline = self._pipeline
             if pipeline is not None and pipeline.pid == getpid():
-                pipeline.finish(float(timeout_s))
+                pipeline.finish(_seconds(timeout_s))
         except Exception as error:
             # Boundary: as in `capture`.
-            self._swallow(error)
+            self._note(error)
 
     def delete_pending(self, timeout_s: float = 2.0) -> int:
         """Delete what waits for this server and key, what dead processes left included, instead of sending it.
@@ -407,11 +391,11 @@ class Client(PostHogNames):
             config = self._configured()
             pipeline = self._pipeline
             if pipeline is not None and pipeline.pid == getpid():
-                return pipeline.delete_pending(float(timeout_s))
-            return _delete_left(config, self._counts)
+                return pipeline.delete_pending(_seconds(timeout_s))
+            return delete_left(config, self._counts)
         except Exception as error:
             # Boundary: as in `capture`.
-            self._swallow(error)
+            self._note(error)
             return 0
 
     def stats(self) -> Stats:
@@ -422,7 +406,7 @@ class Client(PostHogNames):
                 return pipeline.stats()
         except Exception as error:
             # Boundary: as in `capture`.
-            self._swallow(error)
+            self._note(error)
         return self._counts.snapshot(spooled=0, stopped=False)
 
     @property
@@ -433,7 +417,7 @@ class Client(PostHogNames):
             return "" if pipeline is None else pipeline.device_id()
         except Exception as error:
             # Boundary: as in `capture`.
-            self._swallow(error)
+            self._note(error)
             return ""
 
     def reset_device_id(self) -> str:
@@ -443,154 +427,15 @@ class Client(PostHogNames):
             return "" if pipeline is None else pipeline.reset_device_id()
         except Exception as error:
             # Boundary: as in `capture`.
-            self._swallow(error)
+            self._note(error)
             return ""
 
-    # For the other parts of the client
 
-    def _record(
-        self, kind: str, name: Any, properties: Any, fields: Mapping[str, Any], keywords: Mapping[str, Any]
-    ) -> str | None:
-        """As `capture`, for all kinds of events: `fields` are leeward's own words, `keywords` the caller's."""
-        if self._off:
-            return None
-        try:
-            pipeline = self._begin()
-            return None if pipeline is None else pipeline.record_kind(kind, name, properties, fields, keywords)
-        except Exception as error:
-            # Boundary: as in `capture`.
-            self._swallow(error)
-            return None
-
-    def _record_once(self, error: BaseException, properties: Mapping[str, Any], keywords: Mapping[str, Any]) -> None:
-        """Capture an exception that passes through, unless somebody inside did."""
-        try:
-            if self._off:
-                return
-            from leeward.sender.exceptions import was_captured
-
-            if not was_captured(error):
-                self.capture_exception(error, properties, **keywords)
-        except Exception as own:
-            # Boundary: as in `capture`.
-            self._swallow(own)
-
-    def _described(self, error: Exception) -> dict[str, Any]:
-        """The error as a span carries it; empty if the client is off."""
-        try:
-            if self._off:
-                return {}
-            from leeward.sender.exceptions import describe
-
-            return describe(error)
-        except Exception as own:
-            # Boundary: as in `capture`.
-            self._swallow(own)
-            return {}
-
-    def _samples(
-        self, name: str, properties: Mapping[str, Any] | None, keywords: Mapping[str, Any], by: str
-    ) -> bool | None:
-        """Whether to keep what belongs together; None if the client is off."""
-        try:
-            pipeline = None if self._off else self._begin()
-            return None if pipeline is None else pipeline.samples(name, properties, keywords.get("distinct_id"), by)
-        except Exception as error:
-            # Boundary: as in `capture`.
-            self._swallow(error)
-            return None
-
-    def _moments(self, kind: str) -> dict[object, None]:
-        return self._busy if kind == "busy" else self._idle
-
-    def _nudge(self) -> None:
-        """A moment began or ended: the worker may send now, if there is one."""
-        try:
-            pipeline = self._pipeline
-            if not self._off and pipeline is not None and pipeline.pid == getpid():
-                pipeline.nudge()
-        except Exception as error:
-            # Boundary: as in `capture`.
-            self._swallow(error)
-
-    def _configured(self) -> Config:
-        return self._config or self._configure(configure(os.environ))
-
-    def _configure(self, config: Config, ignored: Mapping[str, Any] = _NOTHING) -> Config:
-        """Take a configuration; what is under way with the old one comes to an end by itself."""
-        try:
-            self._change_to(config)
-        except Exception as error:
-            # Boundary: `init`, the constructor and `disabled` come through here; the client is off, the program goes on.
-            self._off = True
-            self._counts.last_error = f"internal: {type(error).__name__}"
-        if config.problem or (ignored and config.debug):
-            from leeward.clock import SystemClock
-            from leeward.sender.notes import Notes
-
-            notes = Notes(SystemClock(), debug=config.debug)
-            if config.problem:
-                notes.say("config", f"the client is off: {config.problem}")
-            notes.ignored("the client", ignored)
-        return config
-
-    def _change_to(self, config: Config) -> None:
-        former, self._pipeline = self._pipeline, None
-        self._pipelines = {}
-        self._config = config
-        self._off = config.disabled
-        self._counts.last_error = config.problem
-        if not config.disabled:
-            load(config)  # here and not in the first capture, which may be anywhere
-        elif config.opted_out:
-            _delete_left(config, self._counts)
-        if former is not None and former.pid == getpid():
-            former.retire(send=not config.disabled)
-
-    def _begin(self) -> Pipeline | None:
-        """This process's pipeline; None if the client is off."""
-        pipeline = self._pipeline
-        if pipeline is not None and pipeline.pid == getpid():
-            return None if self._off else pipeline
-        config = self._configured()
-        if self._off:
-            return None
-        pid = getpid()
-        pipeline = self._pipelines.get(pid)
-        if pipeline is None:
-            if self._pipelines:  # we are a forked child: the counts are the parent's, too
-                self._counts = Counts()
-                self._busy, self._idle = {}, {}
-                for inherited in tuple(self._pipelines.values()):
-                    inherited.abandon()
-                self._pipelines = {}
-                if config.watched and configure(os.environ, api_key=config.api_key, host=config.host).opted_out:
-                    self._off = True
-                    return None
-            with LOADING:
-                from leeward.sender.pipeline import Pipeline
-
-                made = Pipeline(config, self._counts, busy=self._busy, idle=self._idle, told_to_stop=self._switch_off)
-            pipeline = self._pipelines.setdefault(pid, made)
-        self._pipeline = pipeline
-        return pipeline
-
-    def _switch_off(self) -> None:
-        self._off = True
-
-    def _swallow(self, error: Exception) -> None:
-        self._counts.drop("internal")
-        self._counts.last_error = f"internal: {type(error).__name__}"
-
-
-def _delete_left(config: Config, counts: Counts) -> int:
-    """Delete what dead processes left for this destination; nothing is made that was not there."""
-    if not config.root or not os.path.isdir(config.root) or not os.path.isdir(config.folder):
-        return 0
-    from leeward.clock import SystemClock
-    from leeward.sender.spool import Spool
-
-    spool = Spool(config.folder, counts=counts, clock=SystemClock(), about={})
-    deleted = spool.clear()
-    spool.close()
-    return deleted
+def _seconds(timeout_s: Any) -> float:
+    """A time to wait; None is without end, as it is elsewhere. What is no number is the usual time."""
+    if timeout_s is None:
+        return float("inf")
+    try:
+        return float(timeout_s)
+    except (TypeError, ValueError, OverflowError):
+        return TIMEOUT_S

@@ -39,6 +39,7 @@ class Config:
         "device_id",
         "disabled",
         "explicit_root",
+        "given",
         "host",
         "mode",
         "opted_out",
@@ -66,6 +67,7 @@ class Config:
     sample_rules: Mapping[str, float] | None
     before_send: Callable[[dict[str, Any]], Any] | None
     debug: bool
+    given: Mapping[str, Any]  # the arguments, for a child that looks at the environment anew
     problem: str
 
     def __init__(self, **fields: Any) -> None:
@@ -83,10 +85,8 @@ class Config:
 
     def __repr__(self) -> str:
         key = "set" if self.api_key else "not set"
-        return (
-            f"Config(host={self.host!r}, wire={self.wire!r}, api_key={key}, mode={self.mode!r}, "
-            f"disabled={self.disabled})"
-        )
+        host = repr(self.host) if self.usable else "?"
+        return f"Config(host={host}, wire={self.wire!r}, api_key={key}, mode={self.mode!r}, disabled={self.disabled})"
 
     @property
     def usable(self) -> bool:
@@ -102,7 +102,7 @@ class Config:
         return self._folder or ""
 
 
-_DEFAULTS: Final = (
+_DEFAULTS: Final[tuple[tuple[str, Any], ...]] = (
     ("api_key", ""),
     ("host", HOST_DEFAULT),
     ("wire", "native"),
@@ -118,6 +118,7 @@ _DEFAULTS: Final = (
     ("sample_rules", None),
     ("before_send", None),
     ("debug", False),
+    ("given", {}),
     ("problem", ""),
 )
 
@@ -139,6 +140,19 @@ def configure(
 ) -> Config:
     """Arguments, else the environment, else `[client]` of the configuration file, else the default."""
     problem = ""
+    given = {
+        "api_key": api_key,
+        "host": host,
+        "wire": wire,
+        "sample_rate": sample_rate,
+        "sample_rules": sample_rules,
+        "disabled": disabled,
+        "spool_dir": spool_dir,
+        "mode": mode,
+        "app": app,
+        "device_id": device_id,
+        "before_send": before_send,
+    }
     try:
         key = _text(api_key, environ.get("LEEWARD_API_KEY"))
         server = _text(host, environ.get("LEEWARD_HOST"), environ.get("TELEMETRY_API_URL"), HOST_DEFAULT).rstrip("/")
@@ -163,6 +177,7 @@ def configure(
             sample_rules=dict(sample_rules) if sample_rules else None,
             before_send=before_send,
             debug=is_true(environ.get("LEEWARD_DEBUG")),
+            given=given,
             problem=problem,
         )
     except Exception as error:
@@ -205,15 +220,14 @@ def _problem(key: str, host: str, mode: str, wire: str, before_send: object) -> 
         return "before_send cannot be called; it is a function that takes an event and returns it, or None"
     if len(key) > KEY_CHARS_MAX or not _is_header_text(key):
         return "api_key has characters that no key has"
-    shown = repr(host[:100])
-    if not _is_header_text(host) or " " in host:
-        return f"host is {shown}; it begins with http:// or https:// and a name"
     if "@" in host:
         return "host holds a user name; the key belongs into api_key"
+    if not _is_header_text(host) or " " in host:
+        return "host has characters that no address has; it begins with http:// or https:// and a name"
     try:
         address.parse(host)
     except ValueError as error:
-        return f"host is {shown}; {error}"
+        return f"host is none: {error}"  # it is not shown: keys are put into its place by mistake
     return ""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+from _thread import get_ident
 from time import time_ns
 
 from leeward.clock import SystemClock
@@ -40,6 +41,7 @@ __all__ = ["EXIT_PATIENCE_S", "EXIT_TIMEOUT_S", "Pipeline", "encoder"]
 EXIT_TIMEOUT_S: Final = 2.0  # for the whole process
 EXIT_PATIENCE_S: Final = 0.4  # without progress, when nothing is lost by leaving
 PLAIN_EVENTS_MAX: Final = 256
+PLAIN_BYTES_MAX: Final = 64 * 1024 * 1024
 POLICY: Final = Policy(
     Retry(attempts_max=None, base_s=0.2, cap_s=30.0), tries_max=None, timeout_s=15.0, age_s=AGE_MIN_S, adaptive=True
 )
@@ -94,6 +96,7 @@ class Pipeline:
         self._encode = encoder(config.wire)
         self._sampler = Sampler(config.sample_rate, config.sample_rules)
         self._before_send = config.before_send
+        self._asking: dict[int, None] = {}  # the threads that are in the hook just now
         self._device_id = config.device_id
         is_plain = config.mode == "plain"
         policy = PLAIN if is_plain else POLICY
@@ -105,7 +108,7 @@ class Pipeline:
             about={"wire": config.wire, "host": config.host, "app": config.app},
             refuse_network=not config.explicit_root,
             on_closed=self._hand_over,
-            memory_bytes_max=MEMORY_BYTES_MAX,
+            memory_bytes_max=PLAIN_BYTES_MAX if is_plain else MEMORY_BYTES_MAX,
             memory_count_max=PLAIN_EVENTS_MAX if is_plain else None,
         )
         self.notes = Notes(self._clock, debug=config.debug, quiet=is_plain)
@@ -265,9 +268,9 @@ class Pipeline:
         if self.waiting():
             self._worker.wake()
 
-    def retire(self, *, send: bool) -> None:
-        """Come to an end without anybody waiting: `send` what can be sent at once, or nothing more."""
-        self._worker.retire(work.FAILED if send else work.NOW)
+    def retire(self, *, send: bool, delete: bool = False) -> None:
+        """Come to an end without anybody waiting: `send` what can be sent at once, or nothing more, or `delete` it."""
+        self._worker.retire(work.FAILED if send else work.NOW, delete=delete)
 
     def finish(self, timeout_s: float) -> None:
         """Come to an end: send what waits, at most `timeout_s`; in durable mode leave as soon as nothing moves."""
@@ -281,7 +284,7 @@ class Pipeline:
 
     def waiting(self) -> int:
         """How many events are not settled."""
-        return self._worker.waiting()
+        return self._worker.waiting() + self._spool.left
 
     def stats(self) -> Stats:
         """A snapshot of the counts."""
@@ -315,6 +318,11 @@ class Pipeline:
         self, kind: str, name: str, data: dict[str, Any], **values: Any
     ) -> tuple[str, dict[str, Any], dict[str, Any]] | None:
         """What `before_send` makes of an event; None if it is not to be sent, or if the hook failed."""
+        thread = get_ident()
+        if thread in self._asking:  # the hook captures: to ask it about that would never end
+            self.counts.drop("before_send_captured")
+            return None
+        self._asking[thread] = None
         try:
             changed = hook.ask(self._before_send, kind, name, data, values)  # type: ignore[arg-type]  # there is one
         except Exception:
@@ -322,6 +330,8 @@ class Pipeline:
             self.counts.drop("before_send_failed")
             self.counts.last_error = "before_send"
             return None
+        finally:
+            self._asking.pop(thread, None)
         if changed is None:
             self.counts.drop("before_send")
             return None

@@ -105,13 +105,14 @@ def judge(answer: Answer, *, events: int, renamed: bool, tries: int = 1, tries_m
     A redirect and a 200 that is not our server's (a captive portal) are no answers to this batch: tried again later.
     A batch whose id the server knows with other contents is sent once more under a fresh one: the events' own ids
     keep them from being stored twice. One that makes the server fail again and again is set aside.
+    With `tries_max` only the network and the server's own failures are worth another try, and nothing is set aside.
     """
     status = answer.status
     if answer.acknowledged:
         return DELIVERED
+    if tries_max is not None:
+        return RETRY if (status == 0 or status >= 500) and tries < tries_max else DROP
     if status < 400 or status >= 500 or status in _LATER:
-        if tries_max is not None and tries >= tries_max:
-            return DROP
         is_its_fault = status >= 500 and status not in _AWAY
         return SET_ASIDE if is_its_fault and tries >= SERVER_ERRORS_MAX else RETRY
     if status in {401, 403}:

@@ -78,6 +78,15 @@ class PostHogNames:
             """The client's own."""
             ...
 
+    @property
+    def debug(self) -> bool:
+        """Nothing is printed by setting it; LEEWARD_DEBUG=1 is the switch."""
+        return False
+
+    @debug.setter
+    def debug(self, _value: bool) -> None:
+        return
+
     def set(self, *older: Any, **keywords: Any) -> str | None:
         """Set properties of a person: an event `$set`."""
         properties, said = _of_person(older, keywords)

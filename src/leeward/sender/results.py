@@ -41,7 +41,8 @@ class _Frozen:
 class FlushResult(_Frozen):
     """What came of a flush: events delivered and dropped during the call, and those still spooled after it.
 
-    `dropped` counts what will never arrive, whatever the reason; `stats().dropped` has the reasons.
+    `dropped` counts what will not arrive, whatever the reason, also what was set aside in a file because the server
+    refused it as a whole; `stats()` has the reasons.
     """
 
     __slots__ = ("delivered", "spooled", "dropped")  # noqa: RUF023 - the order of its repr
@@ -162,8 +163,8 @@ class Counts:
             self.unreported[reason] = self.unreported.get(reason, 0) + count
 
     def lost(self) -> int:
-        """Events that will never arrive, whatever the reason."""
-        return sum(self.dropped.copy().values())
+        """Events that will not arrive, whatever the reason; those that were set aside are among them."""
+        return sum(self.dropped.copy().values()) + self.quarantined
 
     def snapshot(self, *, spooled: int, stopped: bool) -> Stats:
         """The counts as a value that stays as it is."""

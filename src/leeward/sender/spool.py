@@ -130,6 +130,7 @@ class Spool:
         self._look_at_s = clock.monotonic_s()
         self._resting_since_s: float | None = None  # the disk stalled then, or did not let us make a spool
         self.closed = False
+        self.left = 0  # on disk at the end; the next process sends it
 
     # Called by any thread
 
@@ -227,6 +228,7 @@ class Spool:
         An event that comes after this gets a spool of its own, which the next process sends.
         """
         self.closed = True
+        self.left += sum(mine.errors.pending() + mine.rest.pending() for mine in self._own)
         own, self._own = self._own, []
         self._active = None
         for mine in own:

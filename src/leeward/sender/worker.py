@@ -94,6 +94,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DRAINED", "FAILED", "NOW", "Worker"]
 
+WAIT_MAX_S: Final = 86_400.0  # what a lock takes without an error
 ERROR_REST_S: Final = 1.0  # after an error of our own, so that a defect cannot spin
 DRAINED: Final = "drained"
 FAILED: Final = "failed"
@@ -234,8 +235,12 @@ class Worker:
         self._wait(timeout_s, None, lambda: not self._clear)
         return self._cleared - before
 
-    def retire(self, when: str) -> None:
-        """Let the thread end, for good: when all is sent (DRAINED), also at a failure (FAILED), or at once (NOW)."""
+    def retire(self, when: str, *, delete: bool = False) -> None:
+        """Let the thread end, for good: when all is sent (DRAINED), also at a failure (FAILED), or at once (NOW).
+
+        With `delete`, what waits is deleted first.
+        """
+        self._clear = self._clear or delete
         self._leave = when
         if self.ended:
             self._lanes.close()  # of what came after the end
@@ -244,14 +249,17 @@ class Worker:
             self._tickets.pop()
         except IndexError:
             self.wake()
-        else:
-            self._end()  # there never was a thread, and there will be none
+        else:  # there never was a thread, and there will be none
+            if delete:
+                self._delete()
+            self._end()
 
     def wait_ended(self, timeout_s: float, *, patience_s: float | None) -> None:
         """Wait for a retired thread, at most `timeout_s`, and at most `patience_s` without any progress."""
         self._wait(timeout_s, patience_s, lambda: False)
 
     def _wait(self, timeout_s: float, patience_s: float | None, done: Callable[[], bool]) -> None:
+        timeout_s = min(timeout_s, WAIT_MAX_S) if timeout_s == timeout_s else 0.0  # noqa: PLR0124 - NaN's own test
         waiter = _thread.allocate_lock()
         waiter.acquire()
         started_s = self._clock.monotonic_s()
@@ -432,9 +440,10 @@ class Worker:
                 self._counts.lose(answer.cause, len(batch.events))
             self._counts.unreport(batch.losses)
             self._settle(batch)
+            self._end_round(ok=False)
         elif decision == plan.DROP:
-            self._failed(answer, "cannot be reached or cannot take events now; they are dropped")
-            self._counts.lose("not_delivered", len(batch.events))
+            self._failed(answer, "did not take events; they are dropped")
+            self._counts.lose(answer.cause if 400 <= answer.status < 500 else "not_delivered", len(batch.events))
             self._counts.unreport(batch.losses)
             self._settle(batch)
             self._end_round(ok=False)

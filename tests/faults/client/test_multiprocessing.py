@@ -67,7 +67,7 @@ def test_c14_every_process_of_multiprocessing_delivers_its_own_events(server, tm
     script = tmp_path / "main.py"
     script.write_text(main + textwrap.indent(textwrap.dedent(WAYS[way]), "    "))
 
-    result = programs.run(f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')", script=script)
+    result = programs.run(script)
     assert (result.returncode, result.stdout, result.stderr) == (0, "True\n", "")
 
     programs.deliver_left(server, spool, 5)
