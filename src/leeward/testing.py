@@ -128,6 +128,7 @@ class _Collector(Pipeline):
         self.counts = Counts()
         self.notes = Notes(SystemClock(), debug=False)
         self.off = False
+        self._asking = {}
         self._client = client
         self._device_id = DEVICE_ID
         self._encode = self._collect

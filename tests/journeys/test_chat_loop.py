@@ -119,10 +119,12 @@ class Chat:
         """Read until the terminal shows it at its end."""
         deadline_s = time.monotonic() + WATCHDOG_S
         while not self.shown.endswith(text):
-            assert select.select([self._far], [], [], max(0.0, deadline_s - time.monotonic()))[0], self.shown
-            self.shown += self._read()
+            self.shown += self._read(deadline_s)
 
-    def _read(self):
+    def _read(self, deadline_s):
+        left_s = max(0.0, deadline_s - time.monotonic())
+        if not select.select([self._far], [], [], left_s)[0]:
+            raise TimeoutError(f"nothing more comes after {self.shown!r}")
         try:
             return os.read(self._far, 4096).decode().replace("\r\n", "\n")
         except OSError:  # how a terminal says that nobody is there any more
@@ -140,9 +142,10 @@ class Chat:
 
     def end(self):
         """Read to the end; the exit code."""
+        deadline_s = time.monotonic() + WATCHDOG_S
         with contextlib.suppress(AssertionError):
             while True:
-                self.shown += self._read()
+                self.shown += self._read(deadline_s)
         return self.process.wait(WATCHDOG_S)
 
 

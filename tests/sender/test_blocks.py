@@ -296,3 +296,37 @@ def test_blocks_work_from_many_threads(client, events):
 
     assert len(events(client)) == 600
     assert client._busy == {}
+
+
+def test_blocks_of_generators_that_end_in_any_order_leave_nothing_behind(client, events):
+    def work(name):
+        with client.span(name):
+            yield
+            yield
+
+    first, second = work("a"), work("b")
+    next(first)
+    next(second)
+    list(first)
+    list(second)
+    client.capture("after")
+    with client.span("new"):
+        pass
+
+    found = {event["event_type"]: event for event in events(client)}
+    assert "trace_id" not in found["after"]
+    assert "parent_span_id" not in found["new"]
+
+
+def test_a_sampled_out_span_that_ended_out_of_order_samples_nothing_else_out(make, events):
+    client = make(sample_rules={"a": 0.0})
+    first, second = client.span("a"), client.span("b")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+
+    with client.span("c"):
+        pass
+
+    assert [event["event_type"] for event in events(client)] == ["c"]

@@ -11,10 +11,11 @@ import leeward
 import programs
 import recorder
 from http_recorder import KEY, hang, ok, status
-from leeward.sender import api, optout, worker as work
+from leeward.sender import api, optout, pipeline as pipelines, worker as work
 from leeward.sender.client import Client
 from leeward.sender.context import CURRENT, EMPTY
 from leeward.sender.rhythm import Rhythm
+from sender_helpers import cut_off
 from server_process import until
 
 PEOPLE = [f"person{number}" for number in range(200)]
@@ -327,6 +328,36 @@ def test_what_waits_is_deleted_on_request_and_what_comes_later_is_sent(server, m
     assert server.stored == {last: 1}
 
 
+def test_what_waits_is_deleted_at_once_however_late_the_next_try_comes(server, make):
+    server.always = status(503, "Retry-After: 200\r\n")
+    client = make()
+    client.capture("tick")
+    until(lambda: client.stats().retries == 1, "the worker waits for the next try")
+
+    assert client.delete_pending(20) == 1
+    assert client.stats().spooled == 0
+
+
+def test_a_deletion_that_is_asked_for_in_the_middle_of_a_step_does_not_hurry_what_it_deletes(server, make, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(pipelines, "LOADING", cut_off())  # so the worker does not get a thread
+        client = make()
+        client.capture("tick")
+    worker = client._pipeline._worker
+
+    def asked_now(*, eager):
+        worker._clear = True
+        worker._waiters.append(threading.Lock())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client._pipeline._spool, "tend", asked_now)
+        worker.step()
+    worker.step()
+
+    assert client.stats().dropped == {"deleted": 1}
+    assert server.requests == []
+
+
 def test_what_dead_processes_left_is_deleted_too_with_and_without_a_worker(server, make, spool):
     server.always = status(503)
     for has_worker in (False, True):
@@ -498,7 +529,7 @@ def test_a_checkpoint_is_for_what_waits_then_and_not_for_what_comes_meanwhile():
     rhythm.checkpoint(0.0, 30.0, waiting=3)
     assert rhythm.due_s(1.0, waiting_since_s=0.5, full=False, hurry=False) == 1.0
 
-    rhythm.began(1.0)
+    rhythm.began(1.0, waiting=3)
     rhythm.sent(3, full=False, left=1)
 
     assert rhythm.due_s(1.0, waiting_since_s=1.0, full=False, hurry=False) >= 30.0

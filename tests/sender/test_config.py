@@ -176,7 +176,9 @@ def test_the_version_is_the_distributions():
     assert project["project"]["version"] == VERSION
 
 
-@pytest.mark.parametrize("host", ["lw_" + "A" * 32, "https://user:hunter2 x@h", "https://user:hunter2@h", "http://h\nlw_x"])
+@pytest.mark.parametrize(
+    "host", ["lw_" + "A" * 32, "https://user:hunter2 x@h", "https://user:hunter2@h", "http://h\nlw_x"]
+)
 def test_c24_what_stands_in_the_hosts_place_by_mistake_is_shown_nowhere(host):
     config = configure(HOME, api_key="k", host=host)
 

@@ -44,7 +44,12 @@ def test_a_hook_sees_the_event_and_changes_what_it_likes(sent):
     assert seen[0]["properties"] == {"a": 1}
     assert seen[0]["distinct_id"] == "u1"
     assert seen[0]["uuid"] == event["id"] == returned
-    assert (event["event_type"], event["distinct_id"], event["level"], event["data"]) == ("tock", "u2", "WARN", {"b": 2})
+    assert (event["event_type"], event["distinct_id"], event["level"], event["data"]) == (
+        "tock",
+        "u2",
+        "WARN",
+        {"b": 2},
+    )
 
 
 def test_a_hook_that_returns_none_drops_the_event(sent):

@@ -286,3 +286,22 @@ def test_a_crowd_of_spools_is_looked_at_some_at_a_time(root, process, monkeypatc
     assert len(process.limits._found) <= 20
     assert not process.limits.look([process.home], [])
     assert process.quota.others_bytes == (SPOOLS_AT_ONCE + 1) * 536
+
+
+def test_c19_a_process_that_finds_the_disk_full_has_a_share_and_the_oldest_make_way_for_it(root):
+    oldest = dead(root)
+    process = Process(root, bytes_max=400_000)
+    process.quota.others_bytes = 400_000
+
+    kept = [put(process.home, payload) for payload in PAYLOADS[:20]]
+    assert all(kept)
+    assert process.quota.is_short
+    process.quota.others_bytes = 0
+    process.quota.bytes_max = 40_000
+    process.look()
+
+    assert not process.quota.is_short
+    assert not oldest.parent.exists() or len(list(oldest.iterdir())) < 3
+    assert process.counts.dropped["spool_full"] > 0
+    assert take(rest_of(process.home)) == PAYLOADS[:20]
+    process.home.close()

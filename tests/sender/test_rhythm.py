@@ -22,7 +22,7 @@ def due_s(rhythm, now_s=100.0, *, since_s=100.0, full=False, hurry=False, urgent
 
 
 def send(rhythm, now_s, events=1, *, full=False, left=0):
-    rhythm.began(now_s)
+    rhythm.began(now_s, waiting=events + left)
     rhythm.sent(events, full=full, left=left)
 
 
@@ -60,7 +60,8 @@ def test_after_a_silence_the_next_event_does_not_wait_long():
     for now_s in range(100, 110):
         send(rhythm, float(now_s))
 
-    rhythm.began(110.0 + QUIET_S)
+    rhythm.began(110.0 + QUIET_S, waiting=1)
+    rhythm.sent(10, full=False, left=0)
 
     assert due_s(rhythm) == pytest.approx(100.0 + AGE_MIN_S)
 
@@ -153,3 +154,30 @@ def test_whatever_happened_an_event_waits_at_most_the_longest_interval(rounds, s
     wait_s = due_s(rhythm, since_s, since_s=since_s) - since_s
 
     assert AGE_MIN_S - 1e-6 <= wait_s <= AGE_MAX_S + 1e-6
+
+
+def test_a_round_sends_all_that_waited_when_it_began():
+    rhythm = Rhythm()
+
+    rhythm.began(100.0, waiting=3)
+    rhythm.sent(1, full=False, left=5)  # others have come
+    assert due_s(rhythm) == 100.0
+    rhythm.sent(2, full=False, left=5)
+
+    assert due_s(rhythm) > 100.0
+
+
+def test_a_round_pauses_while_an_answer_streams_unless_it_was_overdue():
+    rhythm = Rhythm()
+    rhythm.began(100.0, waiting=3)
+    rhythm.sent(1, full=False, left=2)
+    rhythm.busy["streaming"] = None
+    assert due_s(rhythm) == pytest.approx(100.0 + BUSY_MAX_S)
+
+    overdue = Rhythm(busy={"streaming": None})
+    overdue.began(100.0, waiting=1000)
+    overdue.sent(500, full=True, left=600)
+    assert due_s(overdue) == 100.0
+    overdue.sent(500, full=True, left=100)
+
+    assert due_s(overdue) == pytest.approx(100.0 + BUSY_MAX_S)

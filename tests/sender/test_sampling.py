@@ -93,7 +93,7 @@ def test_c22_what_is_no_rate_between_0_and_1_is_moved_there_or_keeps_everything(
     assert all(0.0 <= value <= 1.0 for value in (sampler._rate, *sampler._rules.values()))
 
 
-@pytest.mark.parametrize("rate", [2, 1e9, float("inf"), float("nan"), None, "0.5", [0.1], object(), True, 10**400])
+@pytest.mark.parametrize("rate", [2, 1e9, float("inf"), float("nan"), None, "half", [0.1], object(), True, 10**400])
 def test_c22_these_keep_everything(rate):
     assert Sampler(rate).keeps_all
 
@@ -158,3 +158,8 @@ def test_the_rules_are_a_copy():
     rules.clear()
 
     assert not sampler.keeps("e", {}, "x")
+
+
+def test_a_rate_may_be_a_text_as_the_environment_has_it():
+    assert not Sampler("0.0").keeps("e", {}, "x")
+    assert not Sampler(1.0, {"e": "0"}).keeps("e", {}, "x")

@@ -233,8 +233,8 @@ def test_c12_an_event_that_meets_a_closing_spool_is_not_lost(made):
 
 
 def test_c20_when_disk_and_memory_are_full_the_newest_are_dropped(made):
-    """The disk's room belongs to a living process: nothing may be dropped for ours."""
-    spool = made(create=small(), memory_bytes_max=3 * (1000 + MEMORY_EVENT_BYTES))
+    """The disk's room belongs to a living process: nothing may be dropped for ours, and there is no share to speak of."""
+    spool = made(create=small(), memory_bytes_max=3 * (1000 + MEMORY_EVENT_BYTES), bytes_max=1000)
     spool._quota.others_bytes = 64 << 20
 
     kept = [keep(spool, b"x" * 1000) for _ in range(20)]

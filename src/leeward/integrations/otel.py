@@ -105,16 +105,10 @@ def configure(
     telemetry = Telemetry()
     try:
         target = _target(endpoint or host, api_key, app, spool_dir, disabled)
-        if target.problem:
-            telemetry.problem = target.problem
-            return telemetry
         wanted = [name for name, is_wanted in ((TRACES, traces), (LOGS, logs), (METRICS, metrics)) if is_wanted]
         telemetry._open(target, wanted, mode)
         if telemetry._clients:
-            from leeward.integrations.otel_providers import Providers  # brings the SDK: only who is on pays for it
-
-            telemetry._providers = Providers(
-                telemetry._clients,
+            telemetry._begin(
                 service=service_name,
                 app=target.app,
                 resource=resource,
@@ -122,12 +116,6 @@ def configure(
                 set_global=set_global,
                 log_level=log_level if instrument_logging else None,
             )
-            # At exit the last metrics are collected: before the clients' own exit, since what is registered later goes
-            # first, and for a thread that is there already, since Python 3.12 starts none any more then.
-            atexit.register(telemetry._providers.collect)
-            if METRICS in telemetry._clients:
-                telemetry._clients[METRICS].flush(0.0)
-            _current.append(telemetry)
     except Exception as error:
         # Boundary: a wrong argument, or an SDK that is not as we know it, switches this off; the program goes on.
         telemetry._give_way()
@@ -223,8 +211,9 @@ class Telemetry:
         return {name: client.stats() for name, client in self._clients.items()}
 
     def _open(self, target: _Target, wanted: list[str], mode: str) -> None:
-        """Make a client for each signal, unless the first one shows that there is to be none."""
-        for name in wanted:
+        """Make a client for each signal, unless there is nowhere to send to or the first one is off."""
+        self.problem = target.problem
+        for name in wanted if target.host else ():
             client = Client(
                 target.api_key,
                 target.host,
@@ -240,6 +229,18 @@ class Telemetry:
                 return
             client._begin()  # touches no file and starts no thread
             self._clients[name] = client
+
+    def _begin(self, **settings: Any) -> None:
+        """Build the providers, and see to the end of the program."""
+        from leeward.integrations.otel_providers import Providers  # brings the SDK: only who is on pays for it
+
+        self._providers = Providers(self._clients, **settings)
+        # At exit the last metrics are collected: before the clients' own exit, since what is registered later goes
+        # first, and for a thread that is there already, since Python 3.12 starts none any more then.
+        atexit.register(self._providers.collect)
+        if METRICS in self._clients:
+            self._clients[METRICS].flush(0.0)
+        _current.append(self)
 
     def _give_way(self) -> None:
         """Record nothing any more; what waits is still sent."""

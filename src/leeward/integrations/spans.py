@@ -12,7 +12,7 @@ import os
 from time import perf_counter, time_ns
 
 from leeward.sender.blocks import parse_traceparent
-from leeward.sender.context import CURRENT, Context
+from leeward.sender.context import CURRENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,14 +58,11 @@ class OpenSpan:
         self._parent_id = parent_id or outside.span_id
         self.sampled = outside.sampled if self.inherits else None
         CURRENT.set(
-            Context(
-                outside.distinct_id,
-                outside.session_id,
-                correlation_id or outside.correlation_id,
-                self.trace_id,
-                self.span_id,
-                self.sampled,
-                outside.properties,
+            outside.replaced(
+                correlation_id=correlation_id or outside.correlation_id,
+                trace_id=self.trace_id,
+                span_id=self.span_id,
+                sampled=self.sampled,
             )
         )
 

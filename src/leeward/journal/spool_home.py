@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["ERRORS", "FORMING", "REST", "SPOOL_BYTES_MAX", "Quota", "SpoolHome", "remove", "remove_all"]
 
 SPOOL_BYTES_MAX: Final = 64 * 1024 * 1024
+RESERVE_SHARE: Final = 8
 FORMING: Final = ".new-"
 ERRORS: Final = "errors"
 REST: Final = "rest"
@@ -41,13 +42,15 @@ REST: Final = "rest"
 class Quota:
     """How much unsent there may be on disk: in this process's lanes, and in all other processes' (`others_bytes`).
 
-    Any thread asks; nobody waits. `on_dropped` is told how many records went.
+    Any thread asks; nobody waits. `on_dropped` is told how many records went. However much the others have, a process
+    has an eighth for its own, until what is oldest of all has made way (`is_short` says that it should).
     """
 
-    __slots__ = ("_lanes", "_on_dropped", "bytes_max", "others_bytes")
+    __slots__ = ("_lanes", "_on_dropped", "bytes_max", "is_short", "others_bytes")
 
     def __init__(self, bytes_max: int = SPOOL_BYTES_MAX, on_dropped: Callable[[int], None] = lambda _: None) -> None:
         self.bytes_max = bytes_max
+        self.is_short = False
         self.others_bytes = 0
         self._on_dropped = on_dropped
         self._lanes: list[SpoolWriter] = []
@@ -65,12 +68,21 @@ class Quota:
         return sum([lane.bytes_used() for lane in self._lanes.copy()])
 
     def room(self) -> int:
-        """How many bytes are free."""
+        """How many bytes are free; less than none if all together have too many."""
         return self.bytes_max - self.others_bytes - self.own_bytes()
+
+    def room_here(self) -> int:
+        """How many bytes this process may still take."""
+        return max(self.room(), self.reserve_bytes() - self.own_bytes())
+
+    def reserve_bytes(self) -> int:
+        """What a process may take however much the others have."""
+        return self.bytes_max // RESERVE_SHARE
 
     def make_room(self, needed: int, *, is_error: bool) -> int:
         """Drop what must go so that *needed* bytes are free; give how many are free then."""
-        room = self.room()
+        self.is_short = self.is_short or (self.room() < needed and self.own_bytes() < self.reserve_bytes())
+        room = self.room_here()
         if room >= needed:
             return room
         for dropping_errors in (False, True) if is_error else (False,):
@@ -83,7 +95,7 @@ class Quota:
                         continue
                     if count:
                         self._on_dropped(count)
-                    room = self.room()
+                    room = self.room_here()
                     if room >= needed:
                         return room
         return room

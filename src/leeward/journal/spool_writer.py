@@ -400,7 +400,7 @@ class SpoolWriter:
         if self._stopped:
             raise OSError(errno.ESHUTDOWN, "the spool is closed", self.directory)
         # A spare may never be needed: nothing is dropped for it.
-        room = self._quota.room() if is_spare else self._quota.make_room(needed, is_error=self.is_error)
+        room = self._quota.room_here() if is_spare else self._quota.make_room(needed, is_error=self.is_error)
         if needed > room:
             raise OSError(errno.EDQUOT, "the spool is full", self.directory)
         length = max(needed, min(self._next_bytes, room))

@@ -61,7 +61,9 @@ class Timed:
             self._record(self._end, {**self.added, **duration}, **duration)
         elif isinstance(error, Exception):
             self._client._record_once(
-                error, self._all({**self.added, **duration, "event": self._start}), self._keywords
+                error,
+                self._all({**self.added, **duration, "event": self._start}),
+                {"handled": False, "level": "ERROR", **self._keywords},  # it goes on; who handles it, nobody knows
             )
         else:  # the program, or its task, is being ended: no error of its own
             self._record(self._end, {**self.added, **duration, "interrupted": True}, **duration)
@@ -85,6 +87,7 @@ class Span:
         "_began_ms",
         "_began_s",
         "_client",
+        "_has_ended",
         "_keywords",
         "_name",
         "_outside",
@@ -104,6 +107,7 @@ class Span:
         given = bounded({} if properties is None else properties)
         self._properties: dict[str, Any] = given if type(given) is dict else {"value": given}
         self._keywords = dict(keywords)
+        self._has_ended = False
         self._outside: Context | None = None
         self._began_s = 0.0
         self._began_ms = 0
@@ -136,17 +140,15 @@ class Span:
             self._sampled = outside.sampled
         else:
             self._sampled = self._client._samples(self._name, self._properties, self._keywords, self.trace_id)
-        CURRENT.set(outside.replaced(trace_id=self.trace_id, span_id=self.span_id, sampled=self._sampled))
+        inside = outside.replaced(trace_id=self.trace_id, span_id=self.span_id, sampled=self._sampled, span=self)
+        CURRENT.set(inside)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        outside = self._outside
-        if outside is not None:
-            now = CURRENT.get()
-            if now.span_id == self.span_id:  # else: left in another task than it was entered
-                CURRENT.set(now.replaced(trace_id=outside.trace_id, span_id=outside.span_id, sampled=outside.sampled))
+        self._has_ended = True
+        self._leave()
         fields: dict[str, Any] = {
             "trace_id": self.trace_id,
             "span_id": self.span_id,
@@ -163,6 +165,15 @@ class Span:
         self._client._record(
             "span", self._name, self._properties, fields, {"timestamp": self._began_ms, **self._keywords}
         )
+
+    def _leave(self) -> None:
+        """Go back to what is open around us. Blocks of generators and tasks may end in any order: those are passed by."""
+        now = outside = CURRENT.get()
+        while outside.span is not None and outside.span._has_ended and outside.span._outside is not None:
+            outside = outside.span._outside
+        if outside is not now:
+            kept = {name: getattr(outside, name) for name in ("trace_id", "span_id", "sampled", "span")}
+            CURRENT.set(now.replaced(**kept))
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

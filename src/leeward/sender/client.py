@@ -11,7 +11,9 @@ import os
 import sys
 from os import getpid
 
+from leeward.sender.blocks import Moment, Span, Timed  # here: a block must not fail because no file can be opened
 from leeward.sender.config import configure
+from leeward.sender.context import bound, update
 from leeward.sender.core import ClientCore, delete_left
 from leeward.sender.posthog_names import PostHogNames, is_text, older_order, with_more
 from leeward.sender.results import FlushResult
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any, Final, ParamSpec, TypeVar
 
-    from leeward.sender.blocks import Moment, Span, Timed
     from leeward.sender.results import Stats
 
     P = ParamSpec("P")
@@ -276,8 +277,6 @@ class Client(ClientCore, PostHogNames):
             properties: Of both, as in `capture`.
             **keywords: As in `capture`.
         """
-        from leeward.sender.blocks import Timed
-
         return Timed(self, event_start, event_end, properties, keywords)
 
     def span(self, name: str, properties: Mapping[str, Any] | None = None, **keywords: Any) -> Span:
@@ -290,20 +289,14 @@ class Client(ClientCore, PostHogNames):
             properties: Anything about it, as in `capture`; `set` adds more later.
             **keywords: `trace_id` and `parent_span_id` of a span elsewhere, or its `traceparent`; else as in `capture`.
         """
-        from leeward.sender.blocks import Span
-
         return Span(self, name, properties, keywords)
 
     def busy(self) -> Moment:
         """A `with` block in which nothing is sent, as while an answer streams. `flush` and the exit still send."""
-        from leeward.sender.blocks import Moment
-
         return Moment(self, "busy")
 
     def idle(self) -> Moment:
         """A `with` block in which what waits is sent at once, as while a person types."""
-        from leeward.sender.blocks import Moment
-
         return Moment(self, "idle")
 
     def set_context(self, **fields: Any) -> None:
@@ -316,8 +309,6 @@ class Client(ClientCore, PostHogNames):
         try:
             if self._off:
                 return
-            from leeward.sender.context import update
-
             update(fields)
         except Exception as error:
             # Boundary: as in `capture`.
@@ -325,8 +316,6 @@ class Client(ClientCore, PostHogNames):
 
     def in_context(self, function: Callable[P, R]) -> Callable[P, R]:
         """`function` with the context of this moment, for threads that are not tasks: `Thread(target=in_context(f))`."""
-        from leeward.sender.context import bound
-
         return bound(function)
 
     def flush(self, timeout_s: float = 2.0, *, timeout_seconds: float | None = None) -> FlushResult:

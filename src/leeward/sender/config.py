@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from leeward.scrub.values import bounded_text
 from leeward.sender import address
 from leeward.sender.optout import is_true, opted_out
 from leeward.settings import find
@@ -169,11 +170,11 @@ def configure(
             opted_out=out,
             watched=disabled is None,
             mode=mode,
-            app=_header_text(app or ""),
+            app=_header_text(bounded_text(app)) if app else "",
             root=root,
             explicit_root=bool(spool_dir or environ.get("LEEWARD_SPOOL_DIR")),
             device_id="" if device_id is False else None if device_id in {None, True} else str(device_id),
-            sample_rate=_rate(environ.get("LEEWARD_SAMPLE_RATE") if sample_rate is None else sample_rate),
+            sample_rate=_rate(environ.get("LEEWARD_SAMPLE_RATE"), sample_rate),
             sample_rules=dict(sample_rules) if sample_rules else None,
             before_send=before_send,
             debug=is_true(environ.get("LEEWARD_DEBUG")),
@@ -201,13 +202,11 @@ def _text(*candidates: object) -> str:
     return ""
 
 
-def _rate(value: object) -> float:
-    """A rate between 0 and 1; what is no number means all."""
-    try:
-        rate = float(value)  # type: ignore[arg-type]  # a caller's argument may be anything
-    except (TypeError, ValueError):
-        return 1.0
-    return min(1.0, max(0.0, rate)) if rate == rate else 1.0  # noqa: PLR0124 - NaN's own test
+def _rate(said: str | None, given: object) -> float:
+    """The argument, else what the environment says, else all; `sampling` says what is no rate."""
+    from leeward.sender.sampling import rate_of
+
+    return rate_of(said if given is None else given)
 
 
 def _problem(key: str, host: str, mode: str, wire: str, before_send: object) -> str:

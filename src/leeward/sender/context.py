@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any, ParamSpec, TypeVar
 
+    from leeward.sender.blocks import Span
+
     P = ParamSpec("P")
     R = TypeVar("R")
 
@@ -24,9 +26,12 @@ IDS = ("distinct_id", "session_id", "correlation_id")
 
 
 class Context:
-    """See the module; treat it as frozen. Absent texts are empty. `sampled` is the open trace's, None without one."""
+    """See the module; treat it as frozen. Absent texts are empty. `sampled` is the open trace's, None without one.
 
-    __slots__ = ("correlation_id", "distinct_id", "properties", "sampled", "session_id", "span_id", "trace_id")
+    `span` is the open block of this process that the ids belong to.
+    """
+
+    __slots__ = ("correlation_id", "distinct_id", "properties", "sampled", "session_id", "span", "span_id", "trace_id")
 
     def __init__(
         self,
@@ -36,6 +41,7 @@ class Context:
         trace_id: str = "",
         span_id: str = "",
         sampled: bool | None = None,
+        span: Span | None = None,
         properties: Mapping[str, Any] | None = None,
     ) -> None:
         self.distinct_id = distinct_id
@@ -44,6 +50,7 @@ class Context:
         self.trace_id = trace_id
         self.span_id = span_id
         self.sampled = sampled
+        self.span = span
         self.properties: Mapping[str, Any] = properties or {}
 
     def replaced(self, **fields: Any) -> Context:

@@ -65,14 +65,14 @@ def _instant_ms(value: Any) -> int:
 
 
 def event_id_of(value: Any) -> str | None:
-    """The text of `value` if it can be an event's id: 1 to 128 characters that survive UTF-8."""
+    """The text of `value` if it can be an event's id: 1 to 128 characters that survive UTF-8 and hold no secret."""
     try:
         text = str(value)
         text.encode()
     except Exception:
         # Boundary: a lone surrogate, or whatever a caller's class does when it is asked.
         return None
-    return text if 0 < len(text) <= ID_CHARS_MAX else None
+    return text if 0 < len(text) <= ID_CHARS_MAX and bounded_text(text) == text else None
 
 
 def level_of(value: Any) -> str:

@@ -108,7 +108,9 @@ class Limits:
 
     def _shrink(self, homes: Sequence[SpoolHome], adopted: Sequence[ReaderLane]) -> None:
         """Drop the oldest if there is more than the quota. What a living sibling has, it is expected to drop itself."""
-        excess = -self._quota.room()
+        wanted = self._quota.reserve_bytes() if self._quota.is_short else 0
+        self._quota.is_short = False
+        excess = wanted - self._quota.room()
         if excess <= 0:
             return
         mine = {left.reader.lane.directory: left for left in adopted}

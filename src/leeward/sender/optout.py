@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["LOOK_EVERY_S", "Watch", "is_true", "opted_out"]
 
 TRUE: Final = frozenset({"1", "true", "yes", "on"})
+FALSE: Final = frozenset({"", "0", "false", "no", "off"})
 LOOK_EVERY_S: Final = 1.0
 
 
@@ -25,13 +26,18 @@ def is_true(text: str | None) -> bool:
     return text is not None and text.strip().lower() in TRUE
 
 
+def is_wanted(text: str | None) -> bool:
+    """Whether a switch that turns something off leaves it on: what is not clearly a no is a yes to being left alone."""
+    return text is None or text.strip().lower() in FALSE
+
+
 def opted_out(environ: Mapping[str, str]) -> bool:
     """Whether environment or file say so. Raises OSError or ValueError for a file that cannot be read."""
-    if is_true(environ.get("LEEWARD_DISABLED")) or is_true(environ.get("DO_NOT_TRACK")):
+    if not is_wanted(environ.get("LEEWARD_DISABLED")) or not is_wanted(environ.get("DO_NOT_TRACK")):
         return True
     said = environ.get("LEEWARD_CLIENT__DISABLED")  # the file's `[client] disabled`, said in the environment
     if said:
-        return is_true(said)
+        return not is_wanted(said)
     path = find.config_file(None, environ)
     if path is None:
         return False
@@ -40,7 +46,7 @@ def opted_out(environ: Mapping[str, str]) -> bool:
 
     with open(path, "rb") as file:
         section = tomllib.load(file).get("client", {})
-    return section.get("disabled", False) is True
+    return not is_wanted(str(section.get("disabled", False)))
 
 
 class Watch:

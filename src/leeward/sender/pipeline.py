@@ -97,7 +97,7 @@ class Pipeline:
         self._sampler = Sampler(config.sample_rate, config.sample_rules)
         self._before_send = config.before_send
         self._asking: dict[int, None] = {}  # the threads that are in the hook just now
-        self._device_id = config.device_id
+        self._device_id = None if config.device_id is None else bounded_text(config.device_id)
         is_plain = config.mode == "plain"
         policy = PLAIN if is_plain else POLICY
         self._rhythm = Rhythm(policy.age_s, adaptive=policy.adaptive, busy=busy, idle=idle)

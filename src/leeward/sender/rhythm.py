@@ -25,7 +25,18 @@ BUSY_MAX_S: Final = 30.0  # in a server some answer streams at any time: what ha
 class Rhythm:
     """One client's rhythm in one process. `adaptive` false keeps the interval as it is."""
 
-    __slots__ = ("_age_s", "_checkpoint_s", "_sent_at_s", "adaptive", "busy", "idle", "soon", "urgent")
+    __slots__ = (
+        "_age_s",
+        "_checkpoint_s",
+        "_is_overdue",
+        "_round_left",
+        "_sent_at_s",
+        "adaptive",
+        "busy",
+        "idle",
+        "soon",
+        "urgent",
+    )
 
     def __init__(
         self,
@@ -42,6 +53,8 @@ class Rhythm:
         self.urgent = False  # something else than lines of a log waits
         self._age_s = age_s
         self._checkpoint_s = 0.0
+        self._is_overdue = False  # this round goes on although an answer streams
+        self._round_left = 0  # of what waited when this round began
         self._sent_at_s = 0.0
 
     def checkpoint(self, now_s: float, hint_s: float | None, *, waiting: int) -> None:
@@ -53,15 +66,18 @@ class Rhythm:
         """When what waits is to be sent. `hurry`: somebody waits for it."""
         if hurry:
             return now_s
-        if self.busy:
+        if self.busy and not self._is_overdue:
             return waiting_since_s + BUSY_MAX_S
-        if self.soon or full or self.idle:
+        if self._round_left or self.soon or full or self.idle:
             return now_s
         age_s = self._age_s if self.urgent or not self.adaptive else LOGS_AGE_S
         return max(waiting_since_s + age_s, self._checkpoint_s)
 
-    def began(self, now_s: float) -> None:
-        """A request leaves now."""
+    def began(self, now_s: float, *, waiting: int) -> None:
+        """A request leaves now, and after it, in the same round, all else that waits by now."""
+        if not self._round_left:
+            self._round_left = waiting
+            self._is_overdue = bool(self.busy)
         if self.adaptive and now_s - self._sent_at_s > QUIET_S:
             self._age_s = AGE_MIN_S
         self._sent_at_s = now_s
@@ -69,8 +85,10 @@ class Rhythm:
     def sent(self, events: int, *, full: bool, left: int) -> None:
         """A request with so many events was answered; so many are left."""
         self.soon = max(0, self.soon - events)
+        self._round_left = max(0, self._round_left - events)
         if not left:
-            self.soon, self.urgent = 0, False
+            self.soon, self._round_left, self.urgent = 0, 0, False
+        self._is_overdue = self._is_overdue and self._round_left > 0
         if not self.adaptive:
             return
         if full:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Final
 
-__all__ = ["Sampler"]
+__all__ = ["Sampler", "rate_of"]
 
 CRC_VALUES: Final = 2**32
 
@@ -34,7 +34,7 @@ class Sampler:
     keeps_all: bool  # whoever asks often may look here first
 
     def __init__(self, rate: float = 1.0, rules: Mapping[str, float] | None = None) -> None:
-        self._rate = _rate(rate)
+        self._rate = rate_of(rate)
         self._rules = _rules(rules)
         self.keeps_all = min([self._rate, *self._rules.values()]) == 1.0
 
@@ -55,9 +55,17 @@ class Sampler:
         return min(found) if found else self._rate
 
 
-def _rate(value: Any) -> float:
-    """Between 0 and 1; what is no number is 1."""
+def rate_of(value: Any) -> float:
+    """Between 0 and 1; what is no number is 1. A text is read as a number, as the environment has it."""
     kind = type(value)
+    if kind is bool:
+        return 1.0 if value else 0.0
+    if issubclass(kind, str):
+        try:
+            value = float(str.__str__(value))
+        except ValueError:
+            return 1.0
+        kind = float
     if issubclass(kind, int):
         return 1.0 if int.__ge__(value, 1) else 0.0
     if not issubclass(kind, float):
@@ -75,4 +83,4 @@ def _rules(rules: Any) -> dict[str, float]:
     except Exception:
         # Boundary: no mapping, or one whose own methods fail; without rules the general rate counts.
         return {}
-    return {key: _rate(rate) for key, rate in items if type(key) is str}
+    return {key: rate_of(rate) for key, rate in items if type(key) is str}

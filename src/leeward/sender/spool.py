@@ -192,7 +192,7 @@ class Spool:
         if not self._folder or self.closed:
             return
         now_s = self._clock.monotonic_s()
-        if now_s >= self._look_at_s:
+        if now_s >= self._look_at_s or self._quota.is_short:
             self._look(now_s)
         if self._resting_since_s is not None:
             if now_s - self._resting_since_s >= MEND_EVERY_S:

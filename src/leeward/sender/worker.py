@@ -159,6 +159,7 @@ class Worker:
         self._notes = notes
         self._told_to_stop = told_to_stop
         self._watch = watch
+        self._turn: Lane | None = None  # the lane that the last batch of this round came from
         self._batches: list[_Batch] = []  # taken from a lane and not yet settled; more than one after a halving
         self._pace = plan.Pace()
         self._waiting_since_s: float | None = None
@@ -270,7 +271,7 @@ class Worker:
             while not (self.ended or self._tickets or done()):
                 now_s = self._clock.monotonic_s()
                 left_s = started_s + timeout_s - now_s
-                if not self._pace.catching_up and self._pace.not_before_s > now_s + left_s:
+                if not (self._clear or self._pace.catching_up) and self._pace.not_before_s > now_s + left_s:
                     return  # the next try comes too late for us
                 if patience_s is not None:
                     left_s = min(left_s, max(started_s, self._progress_at_s) + patience_s - now_s)
@@ -314,7 +315,7 @@ class Worker:
             self._delete()
             self._end()
             return None
-        if rest_s == 0.0:
+        if rest_s == 0.0 and not self._clear:
             self._send_next()
         elif rest_s is None and self._leave:
             self._end()
@@ -331,7 +332,7 @@ class Worker:
             self._waiting_since_s = now_s
         if self.stopped:
             return None
-        hurry = bool(self._waiters or self._leave)
+        hurry = bool(self._waiters or self._leave) and not self._clear  # who waits for a deletion wants nothing sent
         due_s = self._rhythm.due_s(
             now_s, waiting_since_s=self._waiting_since_s, full=waiting >= plan.BATCH_EVENTS_MAX, hurry=hurry
         )
@@ -380,7 +381,7 @@ class Worker:
         now_s = self._clock.monotonic_s()
         if self._round_since_s is None:
             self._round_since_s = now_s
-        self._rhythm.began(now_s)
+        self._rhythm.began(now_s, waiting=self.waiting())
         batch = self._batches[0]
         answer = self._exchange(batch)
         batch.tries += 1
@@ -413,10 +414,18 @@ class Worker:
         return self._wire.answer(reply, batch.record_type, batch.id, len(batch.events))
 
     def _take(self) -> None:
-        """Take a batch from the first lane that gives one. If all that wait give nothing, rest before the next try."""
-        for lane in self._lanes.lanes():
+        """Take a batch from the next lane that gives one. If all that wait give nothing, rest before the next try.
+
+        A round begins with the first lane; then they take turns, so that none that is never empty starves the others.
+        """
+        lanes = [lane for lane in self._lanes.lanes() if lane.pending() or lane is self._turn]
+        if self._turn in lanes:
+            after = lanes.index(self._turn) + 1
+            lanes = lanes[after:] + lanes[:after]
+        for lane in lanes:
             taken = lane.take(plan.BATCH_EVENTS_MAX, plan.BATCH_BYTES_MAX) if lane.pending() else None
             if taken is not None:
+                self._turn = lane
                 losses = self._counts.take_unreported() if taken.process == self._lanes.process else {}
                 self._batches.append(_Batch(lane, taken, taken.events, losses))
                 return
@@ -482,7 +491,8 @@ class Worker:
 
     def _settle(self, batch: _Batch) -> None:
         del self._batches[0]
-        self._settled += len(batch.events)  # first: who begins to wait in between must not aim too low
+        if batch.process == self._lanes.process:  # what was adopted meanwhile is not what somebody waits for
+            self._settled += len(batch.events)  # first: who begins to wait in between must not aim too low
         batch.lane.settle(len(batch.events))
         self._waiting_since_s = None
         self._progress()
@@ -497,6 +507,7 @@ class Worker:
         self._notes.say(answer.cause, f"the server {sentence} ({answer.cause})")
 
     def _end_round(self, *, ok: bool) -> None:
+        self._turn = None
         if self._round_since_s is None:
             return
         self._counts.flush_last_s = self._clock.monotonic_s() - self._round_since_s

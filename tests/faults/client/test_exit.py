@@ -140,8 +140,7 @@ def test_c12_an_event_from_the_last_moments_is_kept_and_disturbs_nothing(server,
     result = programs.run(text, python=programs.interpreters()[version])
     assert (result.returncode, result.stdout, result.stderr) == (int("raise" in body), "", "")
 
-    if programs.left_on_disk(tmp_path):
-        programs.deliver_left(server, tmp_path, 1)
+    programs.deliver_left(server, tmp_path, 1)
 
     names = {event["event_type"] for event in server.events.values()}
     assert "late" in names

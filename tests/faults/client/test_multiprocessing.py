@@ -56,8 +56,16 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-@pytest.mark.parametrize("way", WAYS)
+# A fresh interpreter for each process takes its time: forkserver and spawn go all ways in the long run only.
+PAIRS = [
+    (method, way)
+    for method in ("fork", "forkserver", "spawn")
+    for way in WAYS
+    if method == "fork" or programs.HEAVY or way in {"Process that ends badly", "Pool that is terminated"}
+]
+
+
+@pytest.mark.parametrize(("method", "way"), PAIRS)
 def test_c14_every_process_of_multiprocessing_delivers_its_own_events(server, tmp_path, method, way):
     spool = tmp_path / "spool"
     main = MAIN.format(key=recorder.KEY, host=server.host, spool=str(spool), method=method)
