@@ -12,9 +12,9 @@ _SETTINGS = (
     "before_send: 'Callable[[dict[str, Any]], dict[str, Any] | None] | None' = None, **ignored: 'Any') -> "
 )
 _PROPERTIES = "properties: 'Mapping[str, Any] | None' = None"
-_OLDER_PROPERTIES = "properties: 'Mapping[str, Any] | str | None' = None, *rest: 'Any'"
+_OLDER_PROPERTIES = "*rest: 'Any', properties: 'Mapping[str, Any] | None' = None"
 NAMES = {
-    "Client": _SETTINGS + "'None'",
+    "Client": _SETTINGS.replace("*,", "*older: 'Any',") + "'None'",
     "FlushResult": None,
     "Stats": None,
     "__version__": None,

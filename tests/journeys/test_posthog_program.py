@@ -64,9 +64,10 @@ OLDER = """
 import sys
 from posthog import Posthog
 
-posthog = Posthog(project_api_key=KEY, host=HOST)
+posthog = Posthog(KEY, HOST, False, 1000, True)
 posthog.capture("ada", "signup", {"plan": "pro"}, {"ip": "::1"}, None, None, {"company": "acme"}, False)
 posthog.capture("ada", "dated", None, None, "2026-01-02T03:04:05Z", "99999999-2222-4333-8444-555555555555")
+posthog.capture("ada", "half and half", properties={"plan": "pro"})
 posthog.capture("ada", event="mixed", properties={"plan": "pro"})
 posthog.capture(distinct_id="ada", event="by keyword", properties={"plan": "pro"}, timestamp=None, context=None)
 posthog.identify("ada", {"name": "Ada"})
@@ -81,7 +82,7 @@ try:
 except ValueError as error:
     posthog.capture_exception(error, "ada", {"stage": "older"})
     raised = sys.exc_info()
-posthog.capture_exception(raised, distinct_id="ada")
+posthog.capture_exception(raised, "ada", properties={"stage": "half"})
 posthog.join()
 """
 
@@ -188,12 +189,13 @@ def test_a_program_of_the_older_order_runs_with_its_import_changed(posthog, tmp_
         ("$set", "ada", {"$set_once": {"first": "2026"}}),
         ("by keyword", "ada", plan),
         ("dated", "ada", {}),
+        ("half and half", "ada", plan),
         ("mixed", "ada", plan),
         ("signup", "ada", {**plan, "$groups": {"company": "acme"}, "context": {"ip": "::1"}}),
     ]
     assert exceptions(posthog) == [
+        ("ValueError", "no", "ada", "half", None),
         ("ValueError", "no", "ada", "older", None),
-        ("ValueError", "no", "ada", None, None),
     ]
     assert posthog_recorder.moment(posthog.events[OLDER_UUID]["timestamp"]) == AT
 
@@ -215,7 +217,7 @@ def test_the_same_programs_say_the_same_to_leewards_server(tmp_path):
         events = server.query_all()
 
     signups = [event["distinct_id"] for event in events if event["event_type"] == "signup"]
-    assert len({event["id"] for event in events}) == len(events) == 10 + 13 + 4
+    assert len({event["id"] for event in events}) == len(events) == 10 + 14 + 4
     assert signups == ["ada"] * 3
     dated = {event["id"]: event["timestamp"] for event in events if event["event_type"] == "dated"}
     assert dated == dict.fromkeys((UUID, OLDER_UUID), AT.timestamp() * 1000)

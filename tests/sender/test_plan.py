@@ -73,11 +73,14 @@ def test_a_pace_is_frozen():
 
 
 @pytest.mark.parametrize("status", [500, 501, 505])
-def test_a_batch_that_makes_the_server_fail_again_and_again_does_not_block_the_others(status):
+def test_a_batch_that_makes_the_server_fail_is_halved_and_only_one_event_that_does_so_for_long_is_set_aside(status):
     answer = Answer(status, f"http_{status}")
+    often = plan.SERVER_ERRORS_MAX
 
-    assert judge(answer, events=2, renamed=False, tries=plan.SERVER_ERRORS_MAX - 1) == plan.RETRY
-    assert judge(answer, events=2, renamed=False, tries=plan.SERVER_ERRORS_MAX) == plan.SET_ASIDE
+    assert judge(answer, events=2, renamed=False, tries=often - 1, waited_s=1e6) == plan.RETRY
+    assert judge(answer, events=2, renamed=False, tries=often) == plan.HALVE
+    assert judge(answer, events=1, renamed=False, tries=often, waited_s=plan.SERVER_ERROR_S - 1) == plan.RETRY
+    assert judge(answer, events=1, renamed=False, tries=often, waited_s=plan.SERVER_ERROR_S) == plan.SET_ASIDE
 
 
 @pytest.mark.parametrize("status", [0, 200, 302, 429, 502, 503, 504])

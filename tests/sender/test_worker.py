@@ -429,14 +429,28 @@ def test_a_halved_batch_reports_its_losses_once(bench):
     assert [len(client["lost"]) for client in bench.transport.clients] == [1, 1, 0]
 
 
-def test_a_batch_that_breaks_the_server_is_set_aside_and_the_next_one_goes_on(bench):
-    bench.transport.script.extend([Answer(500, "http_500")] * plan.SERVER_ERRORS_MAX)
-    bench.add(plan.BATCH_EVENTS_MAX + 1)
+def test_one_event_that_breaks_the_server_is_found_and_set_aside_and_all_others_arrive(bench):
+    def breaks(path, headers, body):
+        reply = ScriptedTransport.send(bench.transport, path, headers, body)
+        return reply_of(Answer(500, "http_500"), "") if b'"n":3}' in body else reply
 
-    bench.run()
+    bench.transport.send = breaks
+    bench.add(8)
 
-    assert bench.lanes.aside == [("http_500", 500)]
-    assert bench.counts.delivered == 1
+    bench.run(10_000)
+
+    assert bench.lanes.aside == [("http_500", 1)]
+    assert bench.counts.delivered == 7
+
+
+def test_an_outage_that_the_server_calls_its_own_failure_loses_nothing(bench):
+    bench.transport.script.extend([Answer(500, "http_500")] * 60)
+    bench.add(50)
+
+    bench.run(10_000)
+
+    assert bench.lanes.aside == []
+    assert bench.counts.delivered == 50
 
 
 def test_c28_after_an_outage_the_backlog_leaves_one_batch_at_a_time_with_pauses(bench):

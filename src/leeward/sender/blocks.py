@@ -158,6 +158,8 @@ class Span:
             "sampled": self._sampled,
         }
         if isinstance(error, Exception):
+            if self._sampled is False:  # the span is not kept; exceptions always are
+                self._client._record_once(error, {"span": self._name}, {"handled": False, "level": "ERROR"})
             fields["status"] = "error"
             fields["error"] = self._client._described(error)
         elif error is not None:

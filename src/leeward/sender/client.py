@@ -53,6 +53,7 @@ class Client(ClientCore, PostHogNames):
         device_id: A name for this device; else a random one, stored beside the spool. False sends none.
         before_send: Called with each event as a dict before it is encoded; returns it, changed or not, or None to
             drop it. If it fails, the event is dropped.
+        *older: What PostHog's SDK takes at these places does nothing.
         **ignored: Any other keyword does nothing; with LEEWARD_DEBUG=1 a line on stderr names it.
     """
 
@@ -62,7 +63,7 @@ class Client(ClientCore, PostHogNames):
         self,
         api_key: str | None = None,
         host: str | None = None,
-        *,
+        *older: Any,  # noqa: ARG002 - taken, so that a call in the other's order does not fail
         wire: str | None = None,
         sample_rate: float | None = None,
         sample_rules: Mapping[str, float] | None = None,
@@ -114,8 +115,8 @@ class Client(ClientCore, PostHogNames):
     def capture(
         self,
         name: str = "",
-        properties: Mapping[str, Any] | str | None = None,
         *rest: Any,
+        properties: Mapping[str, Any] | None = None,
         distinct_id: str | None = None,
         timestamp: float | str | datetime.datetime | None = None,
         uuid: object = None,
@@ -130,7 +131,7 @@ class Client(ClientCore, PostHogNames):
             name: What; 1 to 200 characters.
             properties: Anything about it. Whatever JSON cannot say, or what is too large, is replaced by a mark; what
                 looks like a secret is taken out.
-            *rest: PostHog's older order is read, too: `capture("id", "event", {…})`.
+            *rest: The properties; and PostHog's older order is read, too: `capture("id", "event", {…})`.
             distinct_id: Whom it concerns.
             timestamp: When: milliseconds since 1970 UTC, a datetime (without a zone it is UTC), or an RFC 3339 text;
                 else now, also for what is no time.
@@ -152,8 +153,10 @@ class Client(ClientCore, PostHogNames):
                 pipeline = self._begin()
                 if pipeline is None:
                     return None
-            if rest or others or is_text(properties):
-                name, properties, distinct_id, said = older_order(name, properties, rest, distinct_id, others)
+            if len(rest) == 1 and properties is None and not others and not is_text(rest[0]):
+                properties = rest[0]
+            elif rest or others:
+                name, properties, distinct_id, said = older_order(name, rest, properties, distinct_id, others)
                 timestamp, uuid = said.get("timestamp", timestamp), said.get("uuid", uuid)
                 pipeline.notes.ignored("capture()", others)
             return pipeline.record(
@@ -175,8 +178,8 @@ class Client(ClientCore, PostHogNames):
     def capture_exception(
         self,
         exception: BaseException | None = None,
-        properties: Mapping[str, Any] | str | None = None,
         *rest: Any,
+        properties: Mapping[str, Any] | None = None,
         handled: bool = True,
         level: str | None = None,
         **keywords: Any,
@@ -186,7 +189,7 @@ class Client(ClientCore, PostHogNames):
         Args:
             exception: Which; else the one that is being handled.
             properties: Anything about it, as in `capture`.
-            *rest: PostHog's older order is read, too: `capture_exception(exc, "id", {…})`.
+            *rest: The properties; and PostHog's older order is read, too: `capture_exception(exc, "id", {…})`.
             handled: Whether the program went on.
             level: ERROR, or what else it is worth; FATAL if it was not handled.
             **keywords: `distinct_id`, `timestamp`, `uuid`, `session_id`, `correlation_id` and others as in `capture`.
@@ -210,9 +213,11 @@ class Client(ClientCore, PostHogNames):
             if found is None:
                 return None
             exceptions.mark_captured(found)
-            if is_text(properties):  # PostHog's older order
-                keywords.setdefault("distinct_id", properties)
-                properties = rest[0] if rest else None
+            if rest and is_text(rest[0]):  # PostHog's older order
+                keywords.setdefault("distinct_id", rest[0])
+                rest = rest[1:]
+            if properties is None and rest:
+                properties = rest[0]
             return self._record(
                 "exception",
                 "$exception",
@@ -421,9 +426,7 @@ class Client(ClientCore, PostHogNames):
 
 
 def _seconds(timeout_s: Any) -> float:
-    """A time to wait; None is without end, as it is elsewhere. What is no number is the usual time."""
-    if timeout_s is None:
-        return float("inf")
+    """A time to wait; what is no number, None too, is the usual time: no call hangs."""
     try:
         return float(timeout_s)
     except (TypeError, ValueError, OverflowError):

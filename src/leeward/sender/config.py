@@ -171,7 +171,7 @@ def configure(
             watched=disabled is None,
             mode=mode,
             app=_header_text(bounded_text(app)) if app else "",
-            root=root,
+            root=os.path.abspath(root) if root else "",  # a program may change its directory
             explicit_root=bool(spool_dir or environ.get("LEEWARD_SPOOL_DIR")),
             device_id="" if device_id is False else None if device_id in {None, True} else str(device_id),
             sample_rate=_rate(environ.get("LEEWARD_SAMPLE_RATE"), sample_rate),

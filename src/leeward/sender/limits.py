@@ -1,7 +1,8 @@
 """How much may wait, and for how long: looked after on the worker's time, over all processes of one destination.
 
 Promises  What was not sent after 7 days is dropped: own segments by the monotonic clock, so that no jump of the wall
-          clock reaches them, those of dead processes by their files' time. If all processes together hold more than
+          clock reaches them, those of dead processes by their files' time, against the wall clock as it was when this
+          process began: a jump while it runs reaches those neither. If all processes together hold more than
           the quota, the oldest segments go: each process drops its own and dead ones', and leaves to its living
           siblings what is theirs; rest before errors. What goes is counted with its number of events.
           A look is cheap: some spools at a time, without reading what is in them.
@@ -47,6 +48,7 @@ class Limits:
         self._quota = quota
         self._counts = counts
         self._clock = clock
+        self._wall_ahead_s = clock.wall_ms() / 1000 - clock.monotonic_s()  # read once: it may jump
         self._round: Iterator[list[Found]] | None = None
         self._others_bytes = 0
         self._found: list[Found] = []
@@ -156,7 +158,7 @@ class Limits:
         spool.finish()
 
     def _is_expired(self, changed_s: float) -> bool:
-        return self._clock.wall_ms() / 1000 - changed_s >= AGE_MAX_S
+        return self._wall_ahead_s + self._clock.monotonic_s() - changed_s >= AGE_MAX_S
 
 
 def _changed_s(path: str) -> float:

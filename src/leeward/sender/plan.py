@@ -30,7 +30,8 @@ __all__ = [
 
 BATCH_EVENTS_MAX: Final = 500
 BATCH_BYTES_MAX: Final = 1024 * 1024  # packed to about a tenth of that
-SERVER_ERRORS_MAX: Final = 8  # a batch that makes the server fail this often must not block the others
+SERVER_ERRORS_MAX: Final = 4  # a batch that makes the server fail this often is halved: it must not block the others
+SERVER_ERROR_S: Final = 900.0  # a single event that does so for this long is at fault, and not the server
 OUTAGE_FAILURES: Final = 3  # from here on it was an outage, and what waited is sent at a walk
 OUTAGE_PACE_S: Final = 0.2  # between two requests then, on average half of it
 
@@ -99,12 +100,15 @@ class Policy:
         self.adaptive = adaptive
 
 
-def judge(answer: Answer, *, events: int, renamed: bool, tries: int = 1, tries_max: int | None = None) -> str:
+def judge(
+    answer: Answer, *, events: int, renamed: bool, tries: int = 1, waited_s: float = 0.0, tries_max: int | None = None
+) -> str:
     """What to do with a batch of so many events after this answer to its `tries`-th request.
 
     A redirect and a 200 that is not our server's (a captive portal) are no answers to this batch: tried again later.
     A batch whose id the server knows with other contents is sent once more under a fresh one: the events' own ids
-    keep them from being stored twice. One that makes the server fail again and again is set aside.
+    keep them from being stored twice. One that makes the server itself fail again and again is halved, down to the one
+    event; only that is set aside, and only when it has failed for as long as most outages last.
     With `tries_max` only the network and the server's own failures are worth another try, and nothing is set aside.
     """
     status = answer.status
@@ -113,8 +117,9 @@ def judge(answer: Answer, *, events: int, renamed: bool, tries: int = 1, tries_m
     if tries_max is not None:
         return RETRY if (status == 0 or status >= 500) and tries < tries_max else DROP
     if status < 400 or status >= 500 or status in _LATER:
-        is_its_fault = status >= 500 and status not in _AWAY
-        return SET_ASIDE if is_its_fault and tries >= SERVER_ERRORS_MAX else RETRY
+        if status < 500 or status in _AWAY or tries < SERVER_ERRORS_MAX:
+            return RETRY
+        return HALVE if events > 1 else SET_ASIDE if waited_s >= SERVER_ERROR_S else RETRY
     if status in {401, 403}:
         return STOP
     if status == 413 and events > 1:

@@ -20,7 +20,7 @@ _OLDER_NAMES: Final = ("properties", "context", "timestamp", "uuid")
 
 
 def older_order(
-    name: Any, properties: Any, rest: Sequence[Any], distinct_id: Any, others: dict[str, Any]
+    name: Any, rest: Sequence[Any], properties: Any, distinct_id: Any, others: dict[str, Any]
 ) -> tuple[Any, Any, Any, dict[str, Any]]:
     """Name, properties, distinct id and what else is said in today's order, or in `capture("id", "event", {…}, …)`.
 
@@ -30,13 +30,15 @@ def older_order(
     groups = others.pop("groups", None)
     context = others.pop("context", None)
     said: dict[str, Any] = {}
-    if is_text(properties):
-        name, properties, distinct_id = properties, rest[0] if rest else None, name
+    if rest and is_text(rest[0]):
+        name, distinct_id, rest = rest[0], name, rest[1:]
         said = {key: value for key, value in zip(_OLDER_NAMES[2:], rest[2:4], strict=False) if value is not None}
         context = rest[1] if context is None and len(rest) > 1 else context
         groups = rest[4] if groups is None and len(rest) > 4 else groups
     elif event is not None:
         name, distinct_id = event, distinct_id or name or None
+    if properties is None and rest:
+        properties = rest[0]
     return name, with_more(properties, {"$groups": groups, "context": context}), distinct_id, said
 
 
@@ -57,8 +59,15 @@ def with_more(properties: Any, more: Mapping[str, Any]) -> Any:
 def _of_person(older: Sequence[Any], keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Properties and keywords of a call about a person: today keywords only, before `set("id", {…}, …)`."""
     names = _OLDER_NAMES if older and type(older[0]) is dict else ("distinct_id", *_OLDER_NAMES)
-    said = {name: value for name, value in zip(names, older, strict=False) if value is not None} | keywords
+    said = _said(names, older, keywords)
     return said.pop("properties", None), said
+
+
+def _said(names: Sequence[str], older: Sequence[Any], keywords: dict[str, Any]) -> dict[str, Any]:
+    """What stood at these places, and keywords; the place of the SDK's own context means nothing here."""
+    said = {name: value for name, value in zip(names, older, strict=False) if value is not None} | keywords
+    said.pop("context", None)
+    return said
 
 
 class PostHogNames:
@@ -68,9 +77,7 @@ class PostHogNames:
 
     if TYPE_CHECKING:
 
-        def capture(
-            self, name: str = "", properties: Mapping[str, Any] | str | None = None, **others: Any
-        ) -> str | None:
+        def capture(self, name: str = "", *rest: Any, **others: Any) -> str | None:
             """The client's own."""
             ...
 
@@ -102,10 +109,11 @@ class PostHogNames:
         properties, said = _of_person(older, keywords)
         return self.capture("$identify", {"$set": properties}, **said)
 
-    def alias(self, previous_id: str, distinct_id: str | None = None, *_older: Any, **keywords: Any) -> str | None:
+    def alias(self, previous_id: str, distinct_id: str | None = None, *older: Any, **keywords: Any) -> str | None:
         """Say that two ids are one person."""
+        said = _said(_OLDER_NAMES[1:], older, keywords)
         properties = {"distinct_id": previous_id, "alias": distinct_id}
-        return self.capture("$create_alias", properties, distinct_id=previous_id, **keywords)
+        return self.capture("$create_alias", properties, distinct_id=previous_id, **said)
 
     def group_identify(
         self,
@@ -117,9 +125,9 @@ class PostHogNames:
     ) -> str | None:
         """Set properties of a group."""
         group = {"$group_type": group_type, "$group_key": group_key, "$group_set": properties}
-        if len(older) >= 4:  # whose act it was stood last
-            keywords.setdefault("distinct_id", older[-1])
-        return self.capture("$groupidentify", group, **keywords)
+        said = _said((*_OLDER_NAMES[1:], "disable_geoip", "distinct_id"), older, keywords)
+        said.pop("disable_geoip", None)
+        return self.capture("$groupidentify", group, **said)
 
     def join(self) -> None:
         """Send what waits and end the thread, as `shutdown` does."""

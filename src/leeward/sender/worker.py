@@ -94,7 +94,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DRAINED", "FAILED", "NOW", "Worker"]
 
-WAIT_MAX_S: Final = 86_400.0  # what a lock takes without an error
+WAIT_MAX_S: Final = 3_600.0  # nobody waits longer, whatever was said
 ERROR_REST_S: Final = 1.0  # after an error of our own, so that a defect cannot spin
 DRAINED: Final = "drained"
 FAILED: Final = "failed"
@@ -104,7 +104,19 @@ NOW: Final = "now"
 class _Batch:
     """Events that travel together. `losses` are reported with it, and reported again if it does not arrive."""
 
-    __slots__ = ("events", "first", "id", "lane", "last", "losses", "process", "record_type", "renamed", "tries")
+    __slots__ = (
+        "events",
+        "first",
+        "id",
+        "lane",
+        "last",
+        "losses",
+        "process",
+        "record_type",
+        "renamed",
+        "since_s",
+        "tries",
+    )
 
     def __init__(self, lane: Lane, taken: Taken, events: Sequence[bytes], losses: dict[str, int]) -> None:
         self.lane = lane
@@ -116,6 +128,7 @@ class _Batch:
         self.losses = losses
         self.id = native_encode.batch_id(events)
         self.renamed = False
+        self.since_s = 0.0  # when it was first sent
         self.tries = 0
 
     def client(self) -> bytes:
@@ -165,6 +178,7 @@ class Worker:
         self._waiting_since_s: float | None = None
         self._round_since_s: float | None = None
         self._settled = 0
+        self._settling = False
         self._cleared = 0
         self._progress_at_s = 0.0
         self._gate = _thread.allocate_lock()
@@ -221,7 +235,10 @@ class Worker:
             None,
             lambda: (
                 self.stopped
-                or ((self._settled >= target or not self.waiting()) and not self._look and not self._lanes.adopting)
+                or (
+                    (self._settled >= target or not self.waiting())
+                    and not (self._settling or self._look or self._lanes.adopting)
+                )
             ),
         )
 
@@ -315,7 +332,7 @@ class Worker:
             self._delete()
             self._end()
             return None
-        if rest_s == 0.0 and not self._clear:
+        if rest_s == 0.0 and not self._clear:  # asked for in between: who waits for a deletion wants nothing sent
             self._send_next()
         elif rest_s is None and self._leave:
             self._end()
@@ -332,7 +349,7 @@ class Worker:
             self._waiting_since_s = now_s
         if self.stopped:
             return None
-        hurry = bool(self._waiters or self._leave) and not self._clear  # who waits for a deletion wants nothing sent
+        hurry = bool(self._waiters or self._leave)
         due_s = self._rhythm.due_s(
             now_s, waiting_since_s=self._waiting_since_s, full=waiting >= plan.BATCH_EVENTS_MAX, hurry=hurry
         )
@@ -383,6 +400,7 @@ class Worker:
             self._round_since_s = now_s
         self._rhythm.began(now_s, waiting=self.waiting())
         batch = self._batches[0]
+        batch.since_s = batch.since_s or now_s
         answer = self._exchange(batch)
         batch.tries += 1
         decision = plan.judge(
@@ -390,6 +408,7 @@ class Worker:
             events=len(batch.events),
             renamed=batch.renamed,
             tries=batch.tries,
+            waited_s=self._clock.monotonic_s() - batch.since_s,
             tries_max=self._policy.tries_max,
         )
         self._apply(decision, batch, answer)
@@ -491,9 +510,11 @@ class Worker:
 
     def _settle(self, batch: _Batch) -> None:
         del self._batches[0]
+        self._settling = True  # the two counts change together for who waits
         if batch.process == self._lanes.process:  # what was adopted meanwhile is not what somebody waits for
             self._settled += len(batch.events)  # first: who begins to wait in between must not aim too low
         batch.lane.settle(len(batch.events))
+        self._settling = False
         self._waiting_since_s = None
         self._progress()
 

@@ -92,6 +92,7 @@ def test_c25_opting_out_while_the_program_runs_deletes_what_waits_and_ends_the_s
     """Within about a second: from the moment that it is noticed there is no socket, no thread and no event."""
     server.always = recorder.status(503)
     file = tmp_path / "leeward.toml"
+    file.touch()
     body = f"""
     if {way == "environment"}: say = lambda: os.environ.__setitem__("DO_NOT_TRACK", "1")
     else: say = lambda: open({str(file)!r}, "w").write("[client]\\ndisabled = true\\n")
