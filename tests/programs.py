@@ -6,7 +6,6 @@ What arrived is what a strict recorder noted; what did not is sent by the next p
 from __future__ import annotations
 
 import functools
-import glob
 import os
 import shutil
 import subprocess
@@ -122,5 +121,5 @@ def _candidates() -> Iterable[str]:
             path = shutil.which(name)
             if path is not None:
                 yield path
-    root = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
-    yield from sorted(glob.glob(f"{root}/versions/3.1[1-9]*/bin/python"))
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    yield from sorted(map(str, root.glob("versions/3.1[1-9]*/bin/python")))

@@ -1,6 +1,5 @@
 """Clocks that jump, stand still or were stopped with the machine: the worker over a real spool, step by step."""
 
-import os
 import time
 
 import pytest
@@ -105,8 +104,7 @@ def test_c21_a_wall_clock_that_stands_still_stops_nothing(bench):
 
 @pytest.mark.parametrize("jump_s", [-HOUR_S, 10 * YEAR_S])
 def test_c21_neither_our_own_events_nor_those_of_the_dead_expire_by_a_jump(tmp_path, jump_s):
-    folder = str(tmp_path / "spool")
-    os.makedirs(folder, mode=0o700)
+    folder = str(tmp_path)
     left_behind(folder, [b'{"id":"left","event_type":"tick","timestamp":0}'] * 4)
     bench = Bench(folder)
     bench.transport.script.extend([Answer(503, "unavailable")] * 20)

@@ -37,7 +37,7 @@ def test_c20_memory_is_bounded_by_bytes_and_nothing_in_it_is_lost(events, events
             kept[len(out) + len(batch.events) - 1][1],
             "process",
         )
-        out += [(batch.record_type, event) for event in batch.events]
+        out += list(zip(batch.kinds, batch.events, strict=True))
         lane.settle(len(batch.events))
     assert out == [(kind, event) for kind, _, event in kept]
     assert lane.take(1, 1) is None
@@ -63,18 +63,19 @@ def test_the_sequences_of_a_batch_are_the_lowest_and_the_highest_in_it():
     assert (lane.take(9, 99).first, lane.take(9, 99).last) == (1, 3)
 
 
-def test_a_lane_of_our_own_gives_batches_of_one_type(tmp_path):
+def test_a_lane_of_our_own_gives_events_with_their_types_and_numbers(tmp_path):
     home = SpoolHome.create(str(tmp_path / "spool"), instance=bytes(range(16)), **SMALL)
     for number, kind in ((1, 2), (3, 2), (2, 2), (4, 5)):
         assert home.rest.append(b"%d" % number, kind, number)
     lane = ReaderLane(home.readers[1], Counts(), writer=home.rest)
 
     first = lane.take(9, 1 << 20)
-    assert (first.record_type, first.events, first.first, first.last) == (2, [b"1", b"3", b"2"], 1, 3)
+    assert (first.kinds, first.events, first.first, first.last) == ([2, 2, 2, 5], [b"1", b"3", b"2", b"4"], 1, 4)
+    assert first.by_kind() == {2: [b"1", b"3", b"2"], 5: [b"4"]}
     assert first.process == bytes(range(16)).hex()
     lane.settle(3)
     assert lane.pending() == 1
-    assert lane.take(9, 1 << 20).record_type == 5
+    assert lane.take(9, 1 << 20).kinds == [5]
     home.close()
 
 

@@ -111,7 +111,7 @@ def test_all_events_of_a_process_are_numbered_by_one_counter_whatever_lane_they_
         while batch := lane.take(1, 1 << 20):
             assert batch.process == spool.process
             assert batch.first == batch.last
-            assert batch.record_type == 1 + batch.first % 2
+            assert batch.kinds == [1 + batch.first % 2]
             numbers.append(batch.first)
             lane.settle(1)
 

@@ -375,7 +375,9 @@ def test_records_of_different_types_never_share_a_request(bench):
 
     bench.run()
 
-    assert bench.transport.sizes == [2, 1, 1]
+    assert bench.transport.sizes == [3, 1]
+    assert [[event["n"] for event in events] for _, events in bench.transport.sent] == [[0, 1, 3], [2]]
+    assert bench.worker.waiting() == 0
 
 
 def test_a_busy_worker_rests_and_sends_when_it_is_over(bench):

@@ -22,7 +22,7 @@ _HEAD: Final = Struct("<IIQB")
 
 
 class Run:
-    """Consecutive records of one type and one process, as they are gathered; `position` is behind the last in its file."""
+    """Consecutive records of one process, as they are gathered; `position` is behind the last in its file."""
 
     __slots__ = (
         "_breaks",
@@ -30,16 +30,16 @@ class Run:
         "_count_left",
         "instance",
         "is_full",
+        "kinds",
         "payloads",
         "position",
         "sequences",
-        "type",
     )
 
     def __init__(self, *, bytes_max: int, count_max: int) -> None:
         self.payloads: list[bytes] = []
         self.sequences: list[int] = []
-        self.type = 0
+        self.kinds: list[int] = []  # the records' types
         self.instance = b""
         self.is_full = False
         self.position = 0
@@ -54,7 +54,7 @@ class Run:
         are looked at. It runs while callers wait for the interpreter, so it does as little as it can.
         """
         payloads, add_payload, add_sequence = self.payloads, self.payloads.append, self.sequences.append
-        kind_taken, bytes_left, count_left = self.type, self._bytes_left, self._count_left
+        add_kind, bytes_left, count_left = self.kinds.append, self._bytes_left, self._count_left
         unpack, last, offset, is_full = _HEAD.unpack_from, len(data) - frame.HEADER_BYTES, 0, self.is_full
         if base != self.position or not payloads:
             self._breaks.append((len(payloads), base))
@@ -67,18 +67,17 @@ class Run:
                 break
             if salt is not None and crc32(payload, crc32(data[offset + 8 : start], salt)) != checksum:
                 break
-            if kind != kind_taken or length > bytes_left:
-                if payloads:
-                    is_full = True
-                    break
-                kind_taken = kind
+            if length > bytes_left and payloads:
+                is_full = True
+                break
+            add_kind(kind)
             add_payload(payload)
             add_sequence(sequence)
             bytes_left -= length
             count_left -= 1
             is_full = count_left <= 0 or bytes_left <= 0
             offset = end
-        self.type, self._bytes_left, self._count_left, self.is_full = kind_taken, bytes_left, count_left, is_full
+        self._bytes_left, self._count_left, self.is_full = bytes_left, count_left, is_full
         self.position = base + offset
         return offset
 

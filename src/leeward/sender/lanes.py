@@ -21,16 +21,23 @@ MEMORY_EVENT_BYTES: Final = 160  # what the interpreter adds to each event: two 
 
 
 class Taken:
-    """Events of one type and one process that were taken together. Treat it as frozen."""
+    """Events of one process that were taken together, each with its record type. Treat it as frozen."""
 
-    __slots__ = ("events", "first", "last", "process", "record_type")
+    __slots__ = ("events", "first", "kinds", "last", "process")
 
-    def __init__(self, record_type: int, events: list[bytes], process: str, first: int, last: int) -> None:
-        self.record_type = record_type
+    def __init__(self, kinds: list[int], events: list[bytes], process: str, first: int, last: int) -> None:
+        self.kinds = kinds
         self.events = events
         self.process = process
         self.first = first  # the lowest sequence of them
         self.last = last  # the highest
+
+    def by_kind(self) -> dict[int, list[bytes]]:
+        """The events by their record types, each in order."""
+        found: dict[int, list[bytes]] = {}
+        for kind, event in zip(self.kinds, self.events, strict=True):
+            found.setdefault(kind, []).append(event)
+        return found
 
 
 class MemoryLane:
@@ -64,18 +71,18 @@ class MemoryLane:
         return len(self._events)
 
     def take(self, events_max: int, bytes_max: int) -> Taken | None:
-        """The oldest events of one type, at least one if there is one. The same again until they are settled."""
+        """The oldest events, at least one if there is one. The same again until they are settled."""
         waiting = list(islice(self._events, events_max))  # one step: nobody can append in the middle of it
         if not waiting:
             return None
-        record_type, total = waiting[0][0], 0
-        for index, (other_type, _, event) in enumerate(waiting):
+        total = 0
+        for index, (_, _, event) in enumerate(waiting):
             total += len(event)
-            if index and (total > bytes_max or other_type != record_type):
+            if index and total > bytes_max:
                 del waiting[index:]
                 break
-        sequences = [sequence for _, sequence, _ in waiting]
-        return Taken(record_type, [event for _, _, event in waiting], self._process, min(sequences), max(sequences))
+        kinds, sequences, events = (list(column) for column in zip(*waiting, strict=True))
+        return Taken(kinds, events, self._process, min(sequences), max(sequences))
 
     def settle(self, count: int) -> None:
         """The oldest `count` events are done with."""
@@ -110,7 +117,7 @@ class ReaderLane:
         return self._left if self._writer is None else self._writer.pending()
 
     def take(self, events_max: int, bytes_max: int) -> Taken | None:
-        """The oldest events of one type and process, at least one if there is one and the disk gives it.
+        """The oldest events of one process, at least one if there is one and the disk gives it.
 
         The same again until they are settled.
         """
@@ -119,7 +126,7 @@ class ReaderLane:
         self._count_lost()
         if not run.payloads:
             return None
-        return Taken(run.type, run.payloads, run.instance.hex(), min(run.sequences), max(run.sequences))
+        return Taken(run.kinds, run.payloads, run.instance.hex(), min(run.sequences), max(run.sequences))
 
     def settle(self, count: int) -> None:
         """The oldest `count` events are done with."""

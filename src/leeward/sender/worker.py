@@ -101,29 +101,27 @@ FAILED: Final = "failed"
 NOW: Final = "now"
 
 
-class _Batch:
-    """Events that travel together. `losses` are reported with it, and reported again if it does not arrive."""
+class _Group:
+    """What was taken from a lane in one go: it is settled there when all its batches are done with."""
 
-    __slots__ = (
-        "events",
-        "first",
-        "id",
-        "lane",
-        "last",
-        "losses",
-        "process",
-        "record_type",
-        "renamed",
-        "since_s",
-        "tries",
-    )
+    __slots__ = ("count", "first", "lane", "last", "left", "process")
 
-    def __init__(self, lane: Lane, taken: Taken, events: Sequence[bytes], losses: dict[str, int]) -> None:
+    def __init__(self, lane: Lane, taken: Taken) -> None:
         self.lane = lane
-        self.record_type = taken.record_type
+        self.count = self.left = len(taken.events)
         self.process = taken.process
         self.first = taken.first
         self.last = taken.last
+
+
+class _Batch:
+    """Events that travel together. `losses` are reported with it, and reported again if it does not arrive."""
+
+    __slots__ = ("events", "group", "id", "losses", "record_type", "renamed", "since_s", "tries")
+
+    def __init__(self, group: _Group, record_type: int, events: Sequence[bytes], losses: dict[str, int]) -> None:
+        self.group = group
+        self.record_type = record_type
         self.events = events
         self.losses = losses
         self.id = native_encode.batch_id(events)
@@ -133,8 +131,9 @@ class _Batch:
 
     def client(self) -> bytes:
         """What the batch says about its sender: which process, which of its events, what it lost."""
+        group = self.group
         lost = ",".join(f'{{"reason":"{reason}","count":{count}}}' for reason, count in self.losses.items())
-        return f'{{"process":"{self.process}","first":{self.first},"last":{self.last},"lost":[{lost}]}}'.encode()
+        return f'{{"process":"{group.process}","first":{group.first},"last":{group.last},"lost":[{lost}]}}'.encode()
 
 
 class Worker:
@@ -446,7 +445,10 @@ class Worker:
             if taken is not None:
                 self._turn = lane
                 losses = self._counts.take_unreported() if taken.process == self._lanes.process else {}
-                self._batches.append(_Batch(lane, taken, taken.events, losses))
+                group = _Group(lane, taken)
+                for record_type, events in taken.by_kind().items():
+                    self._batches.append(_Batch(group, record_type, events, losses))
+                    losses = {}
                 return
         if self.waiting():
             self._counts.last_error = "spool"
@@ -504,17 +506,21 @@ class Worker:
     def _halve(self, batch: _Batch) -> None:
         """Two batches for one; what it reports goes with the first."""
         middle = len(batch.events) // 2
-        halves = [_Batch(batch.lane, batch, batch.events[:middle], batch.losses)]  # type: ignore[arg-type]
-        halves.append(_Batch(batch.lane, batch, batch.events[middle:], {}))  # type: ignore[arg-type]
-        self._batches[:1] = halves
+        self._batches[:1] = [
+            _Batch(batch.group, batch.record_type, batch.events[:middle], batch.losses),
+            _Batch(batch.group, batch.record_type, batch.events[middle:], {}),
+        ]
 
     def _settle(self, batch: _Batch) -> None:
         del self._batches[0]
-        self._settling = True  # the two counts change together for who waits
-        if batch.process == self._lanes.process:  # what was adopted meanwhile is not what somebody waits for
-            self._settled += len(batch.events)  # first: who begins to wait in between must not aim too low
-        batch.lane.settle(len(batch.events))
-        self._settling = False
+        group = batch.group
+        group.left -= len(batch.events)
+        if not group.left:
+            self._settling = True  # the two counts change together for who waits
+            if group.process == self._lanes.process:  # what was adopted meanwhile is not what somebody waits for
+                self._settled += group.count  # first: who begins to wait in between must not aim too low
+            group.lane.settle(group.count)
+            self._settling = False
         self._waiting_since_s = None
         self._progress()
 

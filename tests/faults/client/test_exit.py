@@ -6,6 +6,10 @@ import pytest
 
 import programs
 import recorder
+from leeward.clock import SystemClock
+from leeward.journal.spool import SpoolHome, orphans
+from leeward.sender.results import Counts
+from leeward.sender.spool import Spool
 
 EXIT_S = 2.0
 GENEROUS_S = 3.0  # for a busy machine
@@ -110,8 +114,7 @@ LATE = {
     "sys.excepthook": ("", "sys.excepthook = lambda *_: leeward.capture('late')\nraise ValueError"),
     "threading.excepthook": (
         "",
-        "threading.excepthook = lambda _: leeward.capture('late')\n"
-        "t = threading.Thread(target=lambda: 1 / 0); t.start(); t.join()",
+        "threading.excepthook = lambda _: leeward.capture('late'); t = threading.Thread(target=int, args='x'); t.start(); t.join()",
     ),
     "sys.unraisablehook": (
         "class D:\n  def __del__(self): 1 / 0\n",
@@ -238,3 +241,34 @@ def test_c13_while_the_interpreter_ends_no_thread_is_started_and_the_next_proces
     assert (result.returncode, result.stdout, result.stderr) == (0, "kept 1", "")
 
     programs.deliver_left(server, tmp_path, 2)
+
+
+def test_c12_an_event_that_comes_while_a_spool_is_closed_does_not_stop_those_after_it(tmp_path, monkeypatch):
+    """Its spool is made in the middle of the closing, and must not be closed with the others and yet be used."""
+    spool = Spool(str(tmp_path), counts=Counts(), clock=SystemClock(), about={})
+    finish = SpoolHome.finish
+
+    def finish_late(home):
+        spool.append(b"{}", 1, is_error=False)
+        return finish(home)
+
+    spool.append(b"{}", 1, is_error=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(SpoolHome, "finish", finish_late)
+        spool.close()
+
+    assert all(spool.append(b"{}", 1, is_error=False) for _ in range(3))
+    spool.close()
+    assert sum(reader.pending()[0] for left in orphans(str(tmp_path)) for reader in left.readers) == 5
+
+
+def test_c12_a_spool_that_was_closed_while_it_was_being_made_is_not_used(tmp_path):
+    spool = Spool(str(tmp_path), counts=Counts(), clock=SystemClock(), about={})
+    spool.append(b"{}", 1, is_error=False)
+    made = spool._active
+    spool.close()
+    spool._active = made  # what a thread does that was held up on its way out of making it
+
+    assert spool.append(b"{}", 1, is_error=False)
+    assert spool._active is not made
+    spool.close()
