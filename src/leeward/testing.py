@@ -134,6 +134,7 @@ class _Collector(Pipeline):
         self._encode = self._collect
         self._events = events
         self._sampler = Sampler()
+        self._service = ""
         self._spool: Any = _Nowhere()
 
     @property
@@ -148,6 +149,7 @@ class _Collector(Pipeline):
 
     def _collect(self, kind: str, name: str, properties: dict[str, Any], **fields: Any) -> tuple[int, bytes]:
         fields["timestamp"] = fields.pop("timestamp_ms")
+        del fields["service"]  # of the whole program, and not of the event
         self._events.append({"event": name, "kind": kind, **_ABSENT, **fields, "properties": properties})
         return 0, b""
 

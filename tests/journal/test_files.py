@@ -27,6 +27,34 @@ def test_a_new_file_is_private_and_must_not_exist_yet(files, tmp_path):
         files.open(path, create=True)
 
 
+@pytest.mark.parametrize("umask", [0o477, 0o777])
+def test_a_new_file_can_be_read_again_whatever_the_hosts_umask(files, tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        files.close(files.open(str(tmp_path / "a"), create=True))
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600
+
+
+def test_a_new_file_whose_rights_cannot_be_set_is_an_error_that_costs_no_descriptor(files, tmp_path, monkeypatch):
+    def refuse(fd, mode):
+        refused.append(fd)
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    refused = []
+    monkeypatch.setattr(os, "fchmod", refuse)
+    before = os.umask(0o477)
+    try:
+        with pytest.raises(PermissionError):
+            files.open(str(tmp_path / "a"), create=True)
+    finally:
+        os.umask(before)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(refused[0])
+
+
 def test_c17_a_symbolic_link_is_never_followed(files, tmp_path):
     (tmp_path / "target").write_text("kept")
     (tmp_path / "link").symlink_to("target")

@@ -515,6 +515,53 @@ def test_c17_a_full_disk_costs_one_try_and_is_tried_again_by_the_worker(root):
     home.close()
 
 
+class Tight(OsFiles):
+    """A disk with room for so many bytes in segments of any size."""
+
+    def __init__(self, bytes_free: int, error: int = errno.ENOSPC) -> None:
+        self.bytes_free = bytes_free
+        self.error = error
+
+    def preallocate(self, fd, length):
+        if length > self.bytes_free:
+            raise OSError(self.error, os.strerror(self.error))
+        self.bytes_free -= length
+        super().preallocate(fd, length)
+
+
+@pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT", "EFBIG"])
+def test_c17_a_nearly_full_disk_is_filled_with_small_segments(root, error):
+    home = SpoolHome.create(root, files=Tight(4 * 8192, getattr(errno, error)), first_bytes=8192, segment_bytes=32768)
+    payloads = [b"%03d" % number * 100 for number in range(100)]
+    stored = [payload for payload in payloads if put(home, payload)]
+
+    assert sizes(home.rest.directory) == [8192] * 4
+    assert take(rest_of(home)) == stored == payloads[: len(stored)]
+    home.close()
+
+
+def test_c17_a_nearly_full_disk_gets_a_small_spare(root):
+    home = SpoolHome.create(root, files=Tight(2 * 8192), first_bytes=8192, segment_bytes=32768)
+    for _ in range(5):
+        put(home, bytes(600))
+
+    assert home.prepare()
+
+    assert sizes(home.rest.directory) == [8192] * 2
+    assert home.rest.failures == 0
+    home.close()
+
+
+def test_c17_any_other_failure_is_not_tried_again_with_a_small_segment(root):
+    files = FaultyFiles(OsFiles(), at=2, act="EIO", sticky=True, only=lambda name: name == "preallocate")
+    home = SpoolHome.create(root, files=files, first_bytes=8192, segment_bytes=32768)
+    while put(home, bytes(600)):
+        pass
+
+    assert files.calls == 2
+    home.close()
+
+
 def test_c17_a_segment_that_cannot_be_laid_out_ahead_is_made_when_it_is_needed(root):
     files = FaultyFiles(OsFiles(), at=10**6, act="ENOSPC", sticky=True, only=lambda name: name == "preallocate")
     home = SpoolHome.create(root, files=files, **SMALL)

@@ -125,7 +125,7 @@ def posthog(monkeypatch):
 def arrived(server):
     """(event, distinct id, properties), without what the client itself adds."""
     assert set(server.stored.values()) == {1}
-    own = ("$lib", "$device_id")
+    own = ("$lib", "$device_id", "$geoip_disable")
     found = [
         (
             event["event"],

@@ -54,6 +54,32 @@ def test_c20_memory_may_be_bounded_by_count():
     assert lane.pending() == 0
 
 
+def test_c17_what_is_not_in_flight_can_be_moved_to_another_place_until_that_is_full():
+    lane = MemoryLane("process", 1 << 20)
+    for number in range(6):
+        lane.append(b"%d" % number, 1, number)
+    moved = []
+
+    def keep(event, record_type, sequence):
+        if len(moved) == 2:
+            return False
+        moved.append((event, record_type, sequence))
+        return True
+
+    lane.take(2, 99)
+    assert lane.move(keep, taken=False) == 2
+    assert moved == [(b"2", 1, 2), (b"3", 1, 3)]
+    assert lane.take(9, 99).events == [b"0", b"1", b"4", b"5"]
+    lane.take(3, 99)
+    lane.settle(2)
+    moved.clear()
+    assert lane.move(keep, taken=False) == 1
+    assert lane.take(9, 99).events == [b"4"]
+    assert lane.move(keep, taken=True) == 1
+    assert lane.pending() == 0
+    assert lane._bytes_in == lane._bytes_out
+
+
 def test_the_sequences_of_a_batch_are_the_lowest_and_the_highest_in_it():
     """Threads may store their events in another order than they numbered them."""
     lane = MemoryLane("process", 1 << 20)

@@ -1,5 +1,6 @@
 """The file for what the server refused as a whole."""
 
+import base64
 import json
 import os
 import stat
@@ -21,6 +22,18 @@ def test_c4_each_event_is_a_line_with_the_cause(tmp_path):
         {"cause": "http_413", "event": {"event_type": "a"}},
     ]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_c4_what_is_no_json_is_written_as_base64_and_the_file_stays_lines_of_json(tmp_path):
+    export = b'\n\x12\x00}\n"\xff'
+    assert quarantine.set_aside(str(tmp_path), [export, EVENTS[0]], "http_400")
+
+    lines = (tmp_path / quarantine.QUARANTINE_NAME).read_bytes().split(b"\n")
+    binary, text = map(json.loads, lines[:-1])
+    assert base64.b64decode(binary.pop("base64")) == export
+    assert binary == {"cause": "http_400"}
+    assert text == {"cause": "http_400", "event": {"event_type": "a"}}
+    assert quarantine.clear(str(tmp_path)) == 2
 
 
 def test_c19_it_does_not_grow_beyond_its_limit(tmp_path):

@@ -375,3 +375,16 @@ def test_any_text_is_a_configuration_or_a_clear_refusal(tmp_path_factory, text):
 
     assert refused.where.startswith("any.toml:")
     assert refused.fix
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("LEEWARD_PORT", "tcp://10.0.0.1:5330"),
+        ("LEEWARD_SERVICE_HOST", "10.0.0.1"),
+        ("LEEWARD_SERVICE_PORT_HTTP", "5330"),
+        ("LEEWARD_PORT_5330_TCP_ADDR", "10.0.0.1"),
+    ],
+)
+def test_what_kubernetes_puts_into_a_pod_is_nobodys_mistake(variable, value):
+    assert load({}, {**HOME, variable: value}, None).settings == load({}, HOME, None).settings

@@ -110,6 +110,7 @@ def test_an_event_has_the_form_that_posthogs_own_clients_send():
         "properties": {
             "$lib": "leeward",
             "$lib_version": VERSION,
+            "$geoip_disable": True,
             "$session_id": "s1",
             "$device_id": "d1",
             "correlation_id": "c1",

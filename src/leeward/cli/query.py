@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import click
@@ -156,6 +156,20 @@ def _number(text: str) -> float | str:
     return number if math.isfinite(number) else text
 
 
+def _measured(value: dict[str, Any]) -> Iterator[str]:
+    """A metric's value with its unit, a span's time, and how it ended."""
+    if "value" in value:
+        yield f"{value['value']:g} {value.get('unit', '')}".strip()
+    if "duration_ms" in value:
+        yield f"{value['duration_ms']:g} ms"
+    yield str(value.get("status", ""))
+
+
+def _said(error: dict[str, Any]) -> str:
+    """An error as a traceback ends: type and message."""
+    return ": ".join(str(error[key]) for key in ("type", "message") if error.get(key))
+
+
 def _line(event: _Event) -> str:
     """An event for a person: when, what, how bad, whom, and the rest as far as the line goes."""
     value = event.value
@@ -166,11 +180,11 @@ def _line(event: _Event) -> str:
         f"{moment:%Y-%m-%d %H:%M:%S}.{value['timestamp'] % 1000:03d}",
         printable(str(value["event_type"])).ljust(16),
     ]
-    details = (level, str(value.get("distinct_id", "")), str(error.get("message", "")))
+    details = (level, str(value.get("distinct_id", "")), *_measured(value), _said(error))
     parts += [printable(text) for text in details if text]
-    data = json.dumps(value.get("data", {}), ensure_ascii=False, separators=(",", ":"))
-    if data != "{}":
-        parts.append(printable(data))
+    shown = {key: item for key, item in (value.get("data") or {}).items() if key != "exceptions"}  # `--json` has them
+    if shown:
+        parts.append(printable(json.dumps(shown, ensure_ascii=False, separators=(",", ":"))))
     line = "  ".join(parts)
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns

@@ -108,7 +108,16 @@ class OsFiles:
         flags = (os.O_RDWR if write or create else os.O_RDONLY) | os.O_NOFOLLOW
         if create:
             flags |= os.O_CREAT | os.O_EXCL
-        return os.open(path, flags, 0o600)
+        fd = os.open(path, flags, 0o600)
+        if create:
+            try:
+                # The host's umask may have taken the owner's own rights away: nobody could read the file again.
+                if os.fstat(fd).st_mode & 0o600 != 0o600:
+                    os.fchmod(fd, 0o600)
+            except OSError:
+                os.close(fd)
+                raise
+        return fd
 
     def close(self, fd: int) -> None:
         """Give the descriptor back."""

@@ -50,6 +50,7 @@ __all__ = ["FIRST_BYTES", "SEGMENT_BYTES", "Segment", "SpoolWriter", "segment_nu
 SEGMENT_BYTES: Final = 2 * 1024 * 1024
 FIRST_BYTES: Final = 64 * 1024
 _GROWTH: Final = 4
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SUCCESSORS_KEPT: Final = 64
 
 _foreign: list[mmap.mmap] = []  # maps whose descriptor's number the host gave to a file of its own
@@ -184,11 +185,13 @@ class SpoolWriter:
         self.is_error = is_error
         self.files = files
         self.failures = 0
+        self.changes = 0  # how often an append or a `prepare` asked the file system for a segment to go on in
         self.segments: dict[int, Segment] = {}
         self._instance = instance
         self._quota = quota
         self._random = random
         self._segment_bytes = segment_bytes
+        self._first_bytes = first_bytes
         self._next_bytes = first_bytes
         self._pid = os.getpid()
         self._numbers = count(1)
@@ -223,7 +226,7 @@ class SpoolWriter:
     def prepare(self, *, first: bool = False) -> bool:
         """Lay out the next segment while there is time, or try again after a failure. For the worker's thread.
 
-        With `first`, the lane's first segment is made as well.
+        With `first`, the lane's first segment is made as well, or the next one in any case: it shows how the disk is.
 
         Returns:
             Whether the lane can store records.
@@ -233,7 +236,7 @@ class SpoolWriter:
         active = self._active
         if active is None or (first and not active.number):
             return self._after(active or self._failed, 0, 0, ahead=True) is not None
-        if not self._spare and active.is_half_full():
+        if not self._spare and (first or active.is_half_full()):
             try:
                 self._spare.append(self._lay_out(0, 0, ahead=True, is_spare=True))
             except OSError:
@@ -334,6 +337,7 @@ class SpoolWriter:
         """Give the segment that follows *full*; make it if nobody else has. Never raises OSError."""
         successor = self._successors.get(full.number)
         if successor is None:
+            self.changes += 1
             try:
                 fresh = self._take_spare(full.number, payload_bytes)
                 if fresh is None:
@@ -395,6 +399,7 @@ class SpoolWriter:
         Where there is time for it (*ahead*), zeros are written as well: the first touch of a page that was only
         allocated can wait for the file system's own journal, which made 1 append in 10,000 take 12 ms.
         It is not mapped then if it is a spare: that would cost a descriptor before Python 3.13.
+        A disk that has no room for a large one may have it for a small one.
         """
         needed = segment.RECORDS_AT + frame.HEADER_BYTES + payload_bytes
         if self._stopped:
@@ -404,6 +409,18 @@ class SpoolWriter:
         if needed > room:
             raise OSError(errno.EDQUOT, "the spool is full", self.directory)
         length = max(needed, min(self._next_bytes, room))
+        small = max(needed, min(self._first_bytes, room))
+        try:
+            fresh = self._make(length, sequence, ahead=ahead, is_spare=is_spare)
+        except OSError as error:
+            if error.errno not in _NO_ROOM or length <= small:
+                raise
+            self._next_bytes = self._first_bytes
+            fresh = self._make(small, sequence, ahead=ahead, is_spare=is_spare)
+        self._next_bytes = min(self._segment_bytes, self._next_bytes * _GROWTH)
+        return fresh
+
+    def _make(self, length: int, sequence: int, *, ahead: bool, is_spare: bool) -> Segment:
         number = next(self._numbers)
         fresh = Segment(number, os.path.join(self.directory, f"{number:08d}.seg"), length)
         fresh.instance = self._instance
@@ -421,7 +438,6 @@ class SpoolWriter:
             raise
         self.files.close(fd)
         fresh.inode = (status.st_dev, status.st_ino)
-        self._next_bytes = min(self._segment_bytes, self._next_bytes * _GROWTH)
         return fresh
 
     def _trim(self, closed: Segment, end: int) -> None:

@@ -46,11 +46,11 @@ class Timed:
         self.added: dict[str, Any] = {}
 
     def __enter__(self) -> dict[str, Any]:
-        self._began_s = perf_counter()
         self._pair_id = os.urandom(8).hex()
         self.added = {}
         self._sampled = self._client._samples(self._start, self._properties, self._keywords, self._pair_id)
         self._record(self._start, {})
+        self._began_s = perf_counter()  # last: the first event of a program pays for imports
         return self.added
 
     def __exit__(
@@ -127,8 +127,6 @@ class Span:
         self._properties[bounded_text(key)] = bounded(value)
 
     def __enter__(self) -> Self:
-        self._began_s = perf_counter()
-        self._began_ms = time_ns() // 1_000_000
         outside = self._outside = CURRENT.get()
         trace_id, parent_id = parse_traceparent(self._keywords.pop("traceparent", None))
         trace_id = _hex(self._keywords.pop("trace_id", None), 32) or trace_id or outside.trace_id
@@ -142,6 +140,8 @@ class Span:
             self._sampled = self._client._samples(self._name, self._properties, self._keywords, self.trace_id)
         inside = outside.replaced(trace_id=self.trace_id, span_id=self.span_id, sampled=self._sampled, span=self)
         CURRENT.set(inside)
+        self._began_s = perf_counter()  # last: the first event of a program pays for imports
+        self._began_ms = time_ns() // 1_000_000
         return self
 
     def __exit__(

@@ -164,7 +164,8 @@ class ClientCore:
         pid = getpid()
         pipeline = self._pipelines.get(pid)
         if pipeline is None:
-            if self._pipelines:  # we are a forked child: the counts are the parent's, too
+            is_child = bool(self._pipelines)
+            if is_child:  # we are a forked child: the counts are the parent's, too
                 self._counts = Counts()
                 self._busy, self._idle = {}, {}
                 for inherited in tuple(self._pipelines.values()):
@@ -177,7 +178,14 @@ class ClientCore:
             with LOADING:
                 from leeward.sender.pipeline import Pipeline
 
-                made = Pipeline(config, self._counts, busy=self._busy, idle=self._idle, told_to_stop=self._switch_off)
+                made = Pipeline(
+                    config,
+                    self._counts,
+                    busy=self._busy,
+                    idle=self._idle,
+                    is_child=is_child,
+                    told_to_stop=self._switch_off,
+                )
             pipeline = self._pipelines.setdefault(pid, made)
         self._pipeline = pipeline
         return pipeline

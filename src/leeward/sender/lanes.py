@@ -9,6 +9,7 @@ from itertools import islice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Final
 
     from leeward.journal.spool_reader import SpoolReader
@@ -41,9 +42,12 @@ class Taken:
 
 
 class MemoryLane:
-    """Events in memory, bounded by bytes and perhaps by count. Any thread appends; the worker alone takes and settles."""
+    """Events in memory, bounded by bytes and perhaps by count.
 
-    __slots__ = ("_bytes_in", "_bytes_max", "_bytes_out", "_count_max", "_events", "_process")
+    Any thread appends; the worker alone takes, settles and moves.
+    """
+
+    __slots__ = ("_bytes_in", "_bytes_max", "_bytes_out", "_count_max", "_events", "_process", "_taken")
 
     def __init__(self, process: str, bytes_max: int, count_max: int | None = None) -> None:
         from collections import deque  # 7 modules that nearly every program has, and this import need not bring
@@ -54,6 +58,7 @@ class MemoryLane:
         self._bytes_out = 0  # counted by the worker
         self._bytes_max = bytes_max
         self._count_max = count_max
+        self._taken = 0  # so many of the oldest are in the batch in flight
 
     def append(self, event: bytes, record_type: int, sequence: int) -> bool:
         """Keep an event; false if there is no room."""
@@ -81,13 +86,29 @@ class MemoryLane:
             if index and total > bytes_max:
                 del waiting[index:]
                 break
+        self._taken = len(waiting)
         kinds, sequences, events = (list(column) for column in zip(*waiting, strict=True))
         return Taken(kinds, events, self._process, min(sequences), max(sequences))
 
     def settle(self, count: int) -> None:
         """The oldest `count` events are done with."""
+        self._taken = max(0, self._taken - count)
         for _ in range(count):
             self._bytes_out += len(self._events.popleft()[2]) + MEMORY_EVENT_BYTES
+
+    def move(self, keep: Callable[[bytes, int, int], bool], *, taken: bool) -> int:
+        """Hand the events to `keep`, oldest first, until it refuses one; how many went. What is `taken` stays, or not."""
+        if taken:
+            self._taken = 0
+        moved, events = 0, self._events
+        for _ in range(len(events) - self._taken):
+            record_type, sequence, event = events[self._taken]
+            if not keep(event, record_type, sequence):
+                break
+            del events[self._taken]  # only now: whoever looks at what waits must not miss it
+            self._bytes_out += len(event) + MEMORY_EVENT_BYTES
+            moved += 1
+        return moved
 
     def clear(self) -> int:
         """Forget all that wait; how many they were."""

@@ -40,6 +40,7 @@ __all__ = ["EXIT_PATIENCE_S", "EXIT_TIMEOUT_S", "Pipeline", "encoder"]
 
 EXIT_TIMEOUT_S: Final = 2.0  # for the whole process
 EXIT_PATIENCE_S: Final = 0.4  # without progress, when nothing is lost by leaving
+CHILD_AGE_S: Final = 0.01
 PLAIN_EVENTS_MAX: Final = 256
 PLAIN_BYTES_MAX: Final = 64 * 1024 * 1024
 POLICY: Final = Policy(
@@ -86,6 +87,7 @@ class Pipeline:
         *,
         busy: dict[object, None] | None = None,
         idle: dict[object, None] | None = None,
+        is_child: bool = False,
         clock: Clock | None = None,
         told_to_stop: Callable[[], None] = lambda: None,
     ) -> None:
@@ -95,12 +97,15 @@ class Pipeline:
         self._clock = clock or SystemClock()
         self._encode = encoder(config.wire)
         self._sampler = Sampler(config.sample_rate, config.sample_rules)
+        self._service = config.app.partition("/")[0]
         self._before_send = config.before_send
         self._asking: dict[int, None] = {}  # the threads that are in the hook just now
         self._device_id = None if config.device_id is None else bounded_text(config.device_id)
         is_plain = config.mode == "plain"
         policy = PLAIN if is_plain else POLICY
-        self._rhythm = Rhythm(policy.age_s, adaptive=policy.adaptive, busy=busy, idle=idle)
+        # A forked child may be a job of some milliseconds that ends by `os._exit`: it does not wait for company at first.
+        age_s = min(policy.age_s, CHILD_AGE_S) if is_child else policy.age_s
+        self._rhythm = Rhythm(age_s, adaptive=policy.adaptive, busy=busy, idle=idle)
         self._spool = Spool(
             config.folder,
             counts=counts,
@@ -190,11 +195,11 @@ class Pipeline:
                 return None
             text, data, values = changed
             event_id, severity = values["id"], values["level"]
-            record_type, encoded = self._encode(kind, text, data, device_id=device_id, **values)
+            record_type, encoded = self._encode(kind, text, data, device_id=device_id, service=self._service, **values)
         else:
             record_type, encoded = self._encode(
                 kind, text, data, id=event_id, timestamp_ms=when, level=severity, distinct_id=who, session_id=session,
-                device_id=device_id, correlation_id=correlation, **fields
+                device_id=device_id, correlation_id=correlation, service=self._service, **fields
             )  # fmt: skip
         is_error = kind == "exception" or severity in ERROR_LEVELS
         if not self._spool.append(encoded, record_type, is_error=is_error):
@@ -295,6 +300,10 @@ class Pipeline:
         if folder == self.config.folder:
             self._worker.look_again()
 
+    def forked(self) -> None:
+        """A child was forked: it may soon leave something behind."""
+        self._worker.expect_left()
+
     def abandon(self) -> None:
         """In a forked child: give back what was inherited, without a word to the server or the disk."""
         self._worker.abandon()
@@ -357,7 +366,7 @@ def _register_hooks() -> None:
         return
     atexit.register(_at_exit)
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_after_fork)
+        os.register_at_fork(after_in_child=_after_fork, after_in_parent=_after_fork_in_parent)
 
 
 def _at_exit() -> None:
@@ -367,9 +376,17 @@ def _at_exit() -> None:
         if pipeline.pid == os.getpid():
             try:
                 pipeline.finish(max(0.0, deadline_s - clock.monotonic_s()))
+            except KeyboardInterrupt:
+                return  # somebody does not want to wait; a traceback here would be ours, not the program's
             except Exception:
                 # Boundary: the program's end is not the place to report a defect of ours; the spool has the events.
                 pipeline.counts.last_error = "internal: at exit"
+
+
+def _after_fork_in_parent() -> None:
+    """The children of a server that forks may end before they have sent: then we do."""
+    for pipeline in tuple(_alive):
+        pipeline.forked()
 
 
 def _after_fork() -> None:

@@ -44,7 +44,8 @@ RENAME: Final = "rename"
 DROP: Final = "drop"
 
 _LATER: Final = frozenset({408, 425, 429})
-_AWAY: Final = frozenset({502, 503, 504})  # the server, or something before it, is away: no fault of the batch
+# The server, or something before it, is away: no fault of the batch. From 520 on it is a content network that says so.
+_AWAY: Final = frozenset({502, 503, 504, *range(520, 531)})
 
 
 class Answer:

@@ -1,13 +1,15 @@
 """Where a client's events wait: this process's spool, memory when the disk fails, and what dead processes left behind.
 
     <spool root>/<destination>/             0700; one folder for each wire, host, key and user
-        about.json                          wire, host and application in words, for who looks at the folder
+        about.json                          wire, host and, if it is only one, application in words, for who looks here
         <pid>-<start>-<random>/             a process's spool: errors and the rest (journal/spool_home)
         set-aside.jsonl                     what the server refused as a whole (quarantine)
 
 Promises  `append` takes no lock, waits for nobody, never raises OSError. A thread or signal handler that comes while
           the first spool is being made does not wait for it: it makes one of its own, and all of them are sent.
-          A write that stalls is paid once: then events go to memory, until the worker has found the disk healthy.
+          A disk that stalls is paid for once: then events go to memory, until the worker has found it healthy, which it
+          tries after 1 s, and after twice as long each time it stalls again. What then waits in memory goes to the disk.
+          Only what asks the file system is timed: a plain append that takes long was held up with its whole process.
           A spool that was deleted, or whose files are not ours any more, is replaced; what was not sent is.
           All events of a process are numbered by one counter, whatever lane they go to.
 Limits    Unsent on disk: 64 MiB a user and destination, over all processes, as far as the worker saw the others at
@@ -54,9 +56,11 @@ __all__ = ["MEMORY_BYTES_MAX", "Spool"]
 MEMORY_BYTES_MAX: Final = 4 * 1024 * 1024
 MEMORY_ERROR_BYTES_MAX: Final = 1024 * 1024
 STALL_S: Final = 0.25
+STALL_REST_S: Final = 1.0  # after the first stall: it may have been the process that stood still, and not the disk
 MEND_EVERY_S: Final = 30.0
 ADOPT_EVERY_S: Final = 30.0
 ABOUT_NAME: Final = "about.json"
+ABOUT_BYTES_MAX: Final = 64 * 1024
 
 
 class _Own:
@@ -129,6 +133,7 @@ class Spool:
         self._limits = Limits(folder, quota=self._quota, counts=counts, clock=clock)
         self._look_at_s = clock.monotonic_s()
         self._resting_since_s: float | None = None  # the disk stalled then, or did not let us make a spool
+        self._rest_s = STALL_REST_S
         self.closed = False
         self.left = 0  # on disk at the end; the next process sends it
 
@@ -137,14 +142,24 @@ class Spool:
     def append(self, event: bytes, record_type: int, *, is_error: bool) -> bool:
         """Keep an event until the server has it; false if there is no room anywhere."""
         sequence = next(self._sequences)
+        if self._store(event, record_type, sequence, is_error=is_error):
+            return True
+        if self.closed or not self._remember(event, record_type, sequence, is_error=is_error):
+            return False
+        if self._folder:
+            self._counts.volatile += 1
+        return True
+
+    def _store(self, event: bytes, record_type: int, sequence: int, *, is_error: bool) -> bool:
+        """Keep an event on disk, if the disk takes it."""
         while self._folder and self._resting_since_s is None:
             home = self._active or self._open()
             if home is None:
                 break
             lane = home.errors if is_error else home.rest
-            started_s = self._clock.monotonic_s()
+            changes, started_s = lane.changes, self._clock.monotonic_s()
             stored = lane.append(event, record_type, sequence)
-            if self._clock.monotonic_s() - started_s > STALL_S:
+            if lane.changes != changes and self._clock.monotonic_s() - started_s > STALL_S:
                 self._rest()
             if stored:
                 return True
@@ -152,10 +167,7 @@ class Spool:
                 if not home.is_sealed:
                     break  # full, or the disk failed
                 self._active = None  # closed while we were making it: make another
-        if self.closed or not self._remember(event, record_type, sequence, is_error=is_error):
-            return False
-        self._counts.volatile += bool(self._folder)
-        return True
+        return False
 
     def volatile(self) -> int:
         """How many events wait in memory."""
@@ -195,10 +207,11 @@ class Spool:
         if now_s >= self._look_at_s or self._quota.is_short:
             self._look(now_s)
         if self._resting_since_s is not None:
-            if now_s - self._resting_since_s >= MEND_EVERY_S:
+            if now_s - self._resting_since_s >= self._rest_s:
                 self._mend(now_s)
         elif self._active is not None:
             self._active.prepare()
+        self._save(taken=False)
         self._adopt(now_s, 0.0 if eager else ADOPT_EVERY_S)
 
     def set_aside(self, events: Sequence[bytes], cause: str) -> bool:
@@ -225,9 +238,14 @@ class Spool:
     def close(self) -> None:
         """Let go of everything: what is delivered is removed, the rest may be adopted by any process.
 
+        What waits in memory goes to the disk before, if it can.
         An event that comes after this gets a spool of its own, which the next process sends.
         """
         self.closed = True
+        if self._folder and self.volatile():
+            if self._resting_since_s is not None:
+                self._mend(self._clock.monotonic_s())
+            self._save(taken=True)
         self.left += sum(mine.errors.pending() + mine.rest.pending() for mine in self._own)
         own, self._own = self._own, []
         self._active = None
@@ -249,13 +267,13 @@ class Spool:
         started_s = self._clock.monotonic_s()
         if self._refuse_network and is_on_network(self._folder):
             self._counts.last_error = "spool_on_network"
-            self._rest()
+            self._rest(MEND_EVERY_S)
             return None
         try:
             home = self._create(self._folder, instance=self._instance, quota=self._quota)
         except Unavailable as error:
             self._counts.last_error = error.code
-            self._rest()
+            self._rest(MEND_EVERY_S)
             return None
         self._own.append(_Own(home, self._counts))
         self._active = home
@@ -264,13 +282,15 @@ class Spool:
             self._rest()
         return home
 
-    def _rest(self) -> None:
+    def _rest(self, rest_s: float = STALL_REST_S) -> None:
         """Stay away from the disk for a while."""
         self._active = None
+        self._rest_s = rest_s
         self._resting_since_s = self._clock.monotonic_s()
 
     def _mend(self, now_s: float) -> None:
         """Try the disk again, on the worker's time."""
+        rest_s = min(2 * self._rest_s, MEND_EVERY_S)
         own = self._own[-1].home if self._own else None
         if own is not None and not own.is_sealed and own.prepare(first=True):
             self._active = own
@@ -278,7 +298,16 @@ class Spool:
             own = self._open()
         is_well = own is not None and self._clock.monotonic_s() - now_s <= STALL_S
         self._active = own if is_well else None
+        self._rest_s = MEND_EVERY_S if own is None else rest_s
         self._resting_since_s = None if is_well else now_s
+
+    def _save(self, *, taken: bool) -> None:
+        """Bring what waits in memory to the disk, if that is well; what is `taken` may be arriving just now."""
+        if self._active is None or not self.volatile():
+            return
+        moved = self._memory_errors.move(lambda *record: self._store(*record, is_error=True), taken=taken)
+        moved += self._memory.move(lambda *record: self._store(*record, is_error=False), taken=taken)
+        self._counts.volatile -= moved
 
     def _look(self, now_s: float) -> None:
         """See whether our spools are still there, and after size and age, also of what others left."""
@@ -326,17 +355,33 @@ class Spool:
 
 
 def _write_about(folder: str, about: Mapping[str, str]) -> None:
-    """Say once, in words, whose folder this is: its name is a digest. It never holds a key."""
+    """Say in words whose folder this is: its name is a digest. It never holds a key, nor one of several applications."""
     path = os.path.join(folder, ABOUT_NAME)
     aside = f"{path}.{os.getpid()}"
-    if os.path.lexists(path):
-        return
+    text = json_bytes(dict(about)) + b"\n"
     try:
+        found = _about_found(path)
+        if found is not None:
+            shared = json_bytes({name: word for name, word in about.items() if name != "app"}) + b"\n"
+            if found in (text, shared):
+                return
+            text = shared
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
-            os.write(descriptor, json_bytes(dict(about)) + b"\n")
+            os.write(descriptor, text)
         finally:
             os.close(descriptor)
         os.rename(aside, path)
     except OSError:
         return  # who looks at the folder has to do without it
+
+
+def _about_found(path: str) -> bytes | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    try:
+        return os.read(descriptor, ABOUT_BYTES_MAX)
+    finally:
+        os.close(descriptor)

@@ -95,6 +95,8 @@ if TYPE_CHECKING:
 __all__ = ["DRAINED", "FAILED", "NOW", "Worker"]
 
 WAIT_MAX_S: Final = 3_600.0  # nobody waits longer, whatever was said
+LEFT_FOR_S: Final = 120.0  # so long after a fork we look for what children left
+LEFT_EVERY_S: Final = 5.0
 ERROR_REST_S: Final = 1.0  # after an error of our own, so that a defect cannot spin
 DRAINED: Final = "drained"
 FAILED: Final = "failed"
@@ -187,6 +189,8 @@ class Worker:
         self._may_start = may_start
         self._leave = ""
         self._look = False  # somebody waits: adopt what there is now
+        self._left_until_s = 0.0  # forked children may leave something until then
+        self._hurry_once = False  # one last try before the end, whatever the pace
         self._clear = False  # somebody wants what waits to be deleted
         self.idle = True  # sleeps until it is woken, or is not born yet
         self.stopped = False  # the server refused the key
@@ -220,6 +224,12 @@ class Worker:
         """There may be something new to adopt. A thread that was never started will look by itself."""
         self._look = True
         if not self._tickets:
+            self.wake()
+
+    def expect_left(self) -> None:
+        """A child was forked. Called by the hook: no lock is waited for."""
+        self._left_until_s = self._clock.monotonic_s() + LEFT_FOR_S
+        if self.idle and not self._tickets:
             self.wake()
 
     def waiting(self) -> int:
@@ -258,6 +268,7 @@ class Worker:
         With `delete`, what waits is deleted first.
         """
         self._clear = self._clear or delete
+        self._hurry_once = when == DRAINED
         self._leave = when
         if self.ended:
             self._lanes.close()  # of what came after the end
@@ -287,7 +298,8 @@ class Worker:
             while not (self.ended or self._tickets or done()):
                 now_s = self._clock.monotonic_s()
                 left_s = started_s + timeout_s - now_s
-                if not (self._clear or self._pace.catching_up) and self._pace.not_before_s > now_s + left_s:
+                goes_on = self._clear or self._pace.catching_up or self._hurry_once
+                if not goes_on and self._pace.not_before_s > now_s + left_s:
                     return  # the next try comes too late for us
                 if patience_s is not None:
                     left_s = min(left_s, max(started_s, self._progress_at_s) + patience_s - now_s)
@@ -352,7 +364,7 @@ class Worker:
         due_s = self._rhythm.due_s(
             now_s, waiting_since_s=self._waiting_since_s, full=waiting >= plan.BATCH_EVENTS_MAX, hurry=hurry
         )
-        return self._pace.rest_s(now_s, due_s, hurry=hurry)
+        return 0.0 if self._hurry_once else self._pace.rest_s(now_s, due_s, hurry=hurry)
 
     def _rest(self, rest_s: float | None) -> None:
         if rest_s is None:
@@ -360,7 +372,10 @@ class Worker:
             # after the server refused the key need not wake anybody.
             self.idle = not self.stopped
             if self._rest_s() is None and not self._leave and not self._clear:
-                self._gate.acquire()
+                if self._clock.monotonic_s() >= self._left_until_s:
+                    self._gate.acquire()
+                else:
+                    self._look = not self._gate.acquire(timeout=LEFT_EVERY_S)
             self.idle = False
         elif rest_s > 0.0:
             self._gate.acquire(timeout=min(rest_s, LOOK_EVERY_S) if self._config.watched else rest_s)
@@ -400,6 +415,7 @@ class Worker:
         self._rhythm.began(now_s, waiting=self.waiting())
         batch = self._batches[0]
         batch.since_s = batch.since_s or now_s
+        self._hurry_once = False
         answer = self._exchange(batch)
         batch.tries += 1
         decision = plan.judge(

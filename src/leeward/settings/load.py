@@ -37,6 +37,8 @@ CLIENT_NAMES: Final = frozenset(
         "LEEWARD_SPOOL_DIR",
     }
 )
+# What Kubernetes puts into every pod for a service that is named leeward: no setting, and nobody's mistake.
+_OF_A_SERVICE: Final = re.compile(r"LEEWARD_(?:SERVICE_(?:HOST|PORT)|PORT)(?:_\w+)?")
 VALUE_CHARS_SHOWN_MAX: Final = 100
 SEE_ALL: Final = "leeward config show lists all"
 NEAR: Final = 0.6
@@ -101,10 +103,14 @@ def _from_options(options: Mapping[str, Any]) -> Iterator[tuple[str, _Given]]:
             yield name, _Given(list(value) if isinstance(value, tuple) else value, origin)
 
 
+def _is_of_a_service(variable: str, value: str) -> bool:
+    return _OF_A_SERVICE.fullmatch(variable) is not None and (variable != "LEEWARD_PORT" or "://" in value)
+
+
 def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, _Given]]:
     known = {variable_of(name): name for name in KEYS}
     for variable in sorted(environ):
-        if not variable.startswith(PREFIX) or variable in CLIENT_NAMES:
+        if not variable.startswith(PREFIX) or variable in CLIENT_NAMES or _is_of_a_service(variable, environ[variable]):
             continue
         if variable not in known:
             clients = {name.removeprefix(PREFIX).lower(): name for name in CLIENT_NAMES}

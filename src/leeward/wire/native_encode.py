@@ -39,6 +39,7 @@ def encode(
     value: float | None = None,
     unit: str = "",
     status: str = "",
+    service: str = "",
     error: dict[str, Any] | None = None,
 ) -> tuple[int, bytes]:
     """One item of any kind as a JSON object, and its record type.
@@ -52,6 +53,8 @@ def encode(
         parts += (',"distinct_id":', quote(distinct_id))
     if device_id:
         parts += (',"device_id":', quote(device_id))
+    if service:
+        parts += (',"service":', quote(service))
     rare: dict[str, Any] = {}
     if kind != ("exception" if error else "event"):  # else the server knows it without being told
         rare["kind"] = kind

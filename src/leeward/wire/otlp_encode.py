@@ -65,6 +65,7 @@ def encode(
     value: float | None = None,
     unit: str = "",
     status: str = "",
+    service: str = "",  # noqa: ARG001 - stands in the request's resource
     error: dict[str, Any] | None = None,
 ) -> tuple[int, bytes]:
     """One item of any kind, and its record type: `SPAN`, `LOG` or `METRIC`. A span's time is its start."""

@@ -55,6 +55,7 @@ def encode(
     value: float | None = None,
     unit: str = "",
     status: str = "",
+    service: str = "",
     error: dict[str, Any] | None = None,
 ) -> tuple[int, bytes]:
     """One item of any kind as an event, and its record type. An exception's `name` is always `$exception`."""
@@ -64,6 +65,7 @@ def encode(
         for key, one in (
             ("$lib", LIBRARY),
             ("$lib_version", VERSION),
+            ("$geoip_disable", True),  # the address that the server sees is this machine's, not the person's
             ("$session_id", session_id),
             ("$device_id", device_id),
             ("$trace_id", trace_id),
@@ -75,6 +77,7 @@ def encode(
             ("value", value),
             ("unit", unit),
             ("status", status),
+            ("service", service),
         )
         if one is not None and one != ""
     }
