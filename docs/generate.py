@@ -35,7 +35,7 @@ NOTE = "<!-- Generated: python docs/generate.py -->"
 VARIABLES = {
     "LEEWARD_API_KEY": "The key: of the client a write key, without which it is off; of the commands, unless `--key` is given.",
     "LEEWARD_HOST": f"The server's address, with http:// or https://; else `{HOST_DEFAULT}`.",
-    "LEEWARD_DISABLED": "`1`, `true`, `yes` or `on` switches the client off.",
+    "LEEWARD_DISABLED": "Switches the client off, unless it is empty, `0`, `false`, `no` or `off`.",
     "DO_NOT_TRACK": "The same, for every program that heeds it.",
     "LEEWARD_SAMPLE_RATE": "Which share of events is kept, 0 to 1, where `sample_rate=` says nothing.",
     "LEEWARD_SPOOL_DIR": "Where the client's events wait on disk; else the user's state directory.",
@@ -105,7 +105,7 @@ def client_page() -> str:
         [(f"`{name}`", meaning) for name, meaning in {**VARIABLES, **NETWORK_VARIABLES}.items()],
     )
     posthog = [
-        (f"`{_signature(name, value)}`", _docstring(value))
+        (f"`{name}`" if isinstance(value, property) else f"`{_signature(name, value)}`", _docstring(value))
         for name, value in vars(PostHogNames).items()
         if name[0] != "_"
     ]

@@ -449,10 +449,18 @@ def test_c24_there_is_no_end_to_the_secrets_of_one_text():
 
 
 def test_c24_what_is_behind_too_many_suspicious_places_is_replaced_unseen():
-    assert clean_text("key " * 1_100 + "key=abcd") == "key " * secrets.PLACES_MAX + REDACTED
-    assert clean_text("4111111111111112 " * 501) == "4111111111111112 " * secrets.VALUES_MAX + REDACTED + " "
-    assert clean_text("http://a:bcdefgh@c " * 1_100).endswith("http://a:" + REDACTED)
-    assert clean_text("an_identifier_of_many_words " * 1_001).endswith("words " + REDACTED)
+    for unit, secret in (
+        ("key ", "key=canary"),
+        ("4111111111111112 ", "4111111111111111"),
+        ("http://a:bcdefgh@c ", "canary"),
+        ("an_identifier_of_many_words ", "canary"),
+    ):
+        times = 65_000 // len(unit)
+        cleaned = clean_text(unit * times + secret)
+        assert cleaned.startswith(unit[:9]) or unit[0] == "4"  # its long numbers have used up the effort
+        assert cleaned.endswith(REDACTED)
+        assert secret not in cleaned
+        assert len(cleaned) < 60_000
 
 
 def test_c24_there_is_no_end_to_the_secrets_of_one_value():
@@ -542,12 +550,96 @@ def test_c24_no_repeat_in_a_pattern_can_be_tried_twice_for_the_same_characters()
         if isinstance(pattern, re.Pattern)
     }
 
-    # WORD: names of 200 characters. LITERAL, CODE and SCHEME are matched once at a place that is then left behind.
-    # USERINFO: `://` ends its repeat. PROVIDER: repeats of one class, with nothing behind them.
-    may_have = {"WORD", "LITERAL", "CODE", "SCHEME", "USERINFO", "PROVIDER"}
-    assert {name for name, found in repeats.items() if found} <= may_have
-    for source in patterns._PROVIDERS.split():
-        assert not re.search(r"[}*]\S*\*\S", re.sub(r"\(\?:\\\.\[\\w-\]\*\)\{0,3\}$", "", source)), source
+    # WORD gives back one letter at most. USERINFO: the next try begins at `:/`, and no `/` is in its repeats.
+    assert {name for name, found in repeats.items() if found} <= {"WORD", "USERINFO"}
+    for name, pattern in vars(patterns).items():
+        if isinstance(pattern, re.Pattern):
+            assert not re.search(r",\}(?!\+)", pattern.pattern), name
+
+
+def test_c24_an_open_repeat_of_a_provider_ends_its_pattern_or_begins_behind_what_it_cannot_contain():
+    """Possessive is not enough: what fails behind a long repeat must not be tried again from within the repeat."""
+    restarted = [source for source in patterns._PROVIDERS.split() if re.search(r",\}\+(?!$|\)$|\|)", source)]
+
+    assert restarted == [r"SG\.[\w-]{16,}+\.[\w-]{16,}+"]  # `SG.` needs a dot, and no dot is in the repeat
+
+
+def test_c24_a_word_that_seems_to_be_many_tokens_is_read_once():
+    text = "eyJhbGciOi-" * 6_000
+
+    assert [match.span() for match in patterns.JWT.finditer(text)] == [(0, len(text))]
+    assert clean_text("-" + text + ".aaaaaaaaaa.b") == "-" + REDACTED
+    assert clean_text("eyJaaaaaaaa-sk-" + "a1" * 20 + " x") == "eyJaaaaaaaa-" + REDACTED + " x"  # not hidden by it
+
+
+SECRET_WORDS_ALONE = ("key token secret password auth cookie session " * 60)[:1_780]
+WORST = {
+    "one word of many tokens": {"t": "eyJhbGciOi-" * 6_000},
+    "keys of base64": {
+        f"-aGVsbG8gd29ybGQgdGhpcyBpcyBh00000000000000000000.\nc2stcHJvai1BYkNkRWYwMTIzNDU2Nzg5/{number}": 1
+        for number in range(1_000)
+    },
+    "keys that are cut": {"aGVsbG8gd29ybGQgdGhp-" * 19 + str(number): 1 for number in range(1_000)},
+    "dicts of addresses": [{f"https://u:hunter22@example.com/a?token=abc{number}": 1} for number in range(1_000)],
+    "messages": [
+        {"role": "user", "content": f"the key sk-proj-{'A1b2C3d4' * 5}{number} and password=hunter{number}"}
+        for number in range(1_000)
+    ],
+    "secret words": [f"{SECRET_WORDS_ALONE}={number}" for number in range(64)],
+    "many texts": [f"password=canary{number}" for number in range(5_000)],
+    "long names": [
+        {"secret a b c d e f g h i j " * 6 + f"{row}-{number}": "x" for number in range(29)} for row in range(99)
+    ],
+    "pairs": [[f"token-{number}", f"abc{number}"] for number in range(1_600)],
+}
+
+
+@pytest.mark.parametrize("kind", WORST)
+def test_c24_all_of_one_value_shares_one_effort(kind, monkeypatch):
+    looked_at = []
+    names_read = []
+    real_look, real_words = secrets._Look, names._is_secret
+
+    def look(text, raw, level, effort):
+        looked_at.append(len(text))
+        return real_look(text, raw, level, effort)
+
+    def read(words):
+        names_read.append(words)
+        return real_words(words)
+
+    monkeypatch.setattr(secrets, "_Look", look)
+    monkeypatch.setattr(names, "_is_secret", read)
+    for known in (secrets._clean_texts, names.plain_names, names._words_of_names):
+        known.clear()
+
+    bounded(WORST[kind])
+
+    assert secrets.TEXT_EFFORT * (len(looked_at) - 1) <= secrets.EFFORT_MAX
+    assert sum(looked_at[:-1]) <= secrets.EFFORT_MAX * secrets.TEXT_CHARS_PER_EFFORT
+    assert len(names_read) <= 2 * secrets.EFFORT_MAX // secrets.NAME_EFFORT
+
+
+def test_c24_one_secret_in_a_long_message_costs_the_message_nothing_else():
+    prose = "Please look at this file: the token is wrong and the session ended in some_function_of_the_service. " * 100
+    message = prose + "password=canary " + prose
+
+    assert bounded([{"role": "user", "content": message}])[0]["content"] == message.replace("canary", REDACTED)
+
+
+def test_c24_what_is_known_stays_when_the_effort_is_spent():
+    bounded({"fine": {"rows": 3, "text": "and well"}})
+    spent = [f"row {number}: password=canary{number}" for number in range(900)]
+
+    cleaned = bounded({"rows": spent, "fine": {"rows": 3, "text": "and well"}, "new": {"never_seen_secret": "canary"}})
+
+    assert "canary" not in shown(cleaned)
+    assert cleaned["fine"]["rows"] == 3
+    assert cleaned["new"] == REDACTED
+
+
+def test_c24_a_text_is_no_name_of_a_pair():
+    assert bounded([["the key " * 100, "plain"]]) == [["the key " * 100, "plain"]]
 
 
 def test_the_letter_that_grows_in_lower_case_is_the_only_one():

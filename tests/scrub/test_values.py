@@ -17,6 +17,7 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from leeward.scrub import values
+from leeward.scrub.names import is_secret_name
 from leeward.scrub.values import bounded, bounded_text
 
 
@@ -269,6 +270,8 @@ def test_c22_any_value_becomes_a_small_plain_one_and_none_of_its_code_runs(recip
     | st.recursive(st.booleans() | st.none(), lambda inner: st.lists(inner, max_size=3), max_leaves=9)
 )
 def test_what_is_plain_and_small_already_is_unchanged(value):
+    if type(value) is dict:
+        value = {name: item for name, item in value.items() if not is_secret_name(name)}
     assert bounded(value) == value
 
 

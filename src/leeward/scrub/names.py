@@ -11,7 +11,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["SECRET_WORDS", "STEMS", "is_secret_name", "plain_names", "remember_plain", "secret_words", "words_set"]
+__all__ = [
+    "SECRET_WORDS",
+    "STEMS",
+    "is_known",
+    "is_secret_name",
+    "plain_names",
+    "remember_plain",
+    "secret_words",
+    "words_set",
+]
 
 REMEMBERED_MAX: Final = 4_096  # names; then it starts anew
 REMEMBERED_CHARS_MAX: Final = 64
@@ -47,6 +56,11 @@ def is_secret_name(name: str) -> bool:
     return bool(secret_words(name))
 
 
+def is_known(name: str) -> bool:
+    """Whether the answer for this name is remembered, so that it costs next to nothing."""
+    return name in _words_of_names
+
+
 def secret_words(name: str) -> tuple[str, ...]:
     """The words of a secret name; nothing for any other."""
     words = _words_of_names.get(name)
@@ -75,8 +89,8 @@ def _is_secret(words: tuple[str, ...]) -> bool:
     return any(word in SECRET_WORDS or word.endswith(_SECRET_ENDINGS) for word in words)
 
 
-def remember_plain(name: str) -> None:
-    """The caller has seen that the name is neither secret nor holds a secret."""
-    if len(plain_names) >= REMEMBERED_MAX:
+def remember_plain(*names: str) -> None:
+    """The caller has seen that the names are neither secret nor hold a secret."""
+    if len(plain_names) + len(names) > REMEMBERED_MAX:
         plain_names.clear()
-    plain_names.add(name)
+    plain_names.update(names)

@@ -17,20 +17,19 @@ _FLAGS: Final = re.ASCII
 
 # Sorted by their first letter below, so that most are ruled out by one comparison.
 _PROVIDERS: Final = r"""
-    sk-(?:(?=[A-Za-z_-]{0,18}[0-9])[\w-]{13,}|[\w-]{20,})
-    sk_(?:live|test|prod)_\w{10,}  rk_(?:live|test|prod)_\w{10,}  whsec_[\w+/=]{16,}  sess-\w{20,}
-    A(?:KIA|SIA)[A-Z0-9]{16}  AIza[\w-]{30,}  ATATT3[\w=-]{20,}  AGE-SECRET-KEY-1\w{20,}
-    AA[\w-]{33}(?<=[0-9]:.{35})
-    ya29\.[\w-]{20,}  GOCSPX-[\w-]{20,}
-    gh[pousr]_\w{20,}  github_pat_\w{20,}  gl(?:pat|ptt|dt|rt|cbt|ft|soat|agent|imt)-[\w-]{16,}  gsk_\w{20,}
-    xox[a-z](?:\.xox[a-z])?-[\w-]{10,}  xapp-[\w-]{16,}  xai-\w{20,}
-    hf_\w{20,}  hvs\.[\w-]{20,}  hooks\.slack\.com/services/[\w/]{20,}
-    npm_\w{30,}  ntn_\w{20,}  pypi-[\w-]{16,}  pplx-\w{20,}  phx_\w{20,}  pat[A-Z0-9]\w{13}\.\w{30,}
-    lw_[A-Za-z0-9]{32}  lin_api_\w{20,}  r8_\w{20,}  tvly-[\w-]{16,}
-    SG\.[\w-]{16,}\.[\w-]{16,}  SK[0-9a-f]{32}  key-[0-9a-f]{32}
-    shp(?:at|ca|pa|ss)_\w{20,}  sntry[su]_[\w=+/]{20,}  sq0[a-z]{3}-[\w-]{20,}  sbp_\w{20,}
-    d(?:op|oo|or)_v1_\w{20,}  dapi[0-9a-f]{32}  dckr_pat_[\w-]{20,}  PMAK-[\w-]{20,}  NRAK-\w{20,}
-    eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*){0,3}
+    sk-(?:(?=[A-Za-z_-]{0,18}+[0-9])[\w-]{13,}+|[\w-]{20,}+)
+    sk_(?:live|test|prod)_\w{10,}+  rk_(?:live|test|prod)_\w{10,}+  whsec_[\w+/=]{16,}+  sess-\w{20,}+
+    A(?:KIA|SIA)[A-Z0-9]{16}  AIza[\w-]{30,}+  ATATT3[\w=-]{20,}+  AGE-SECRET-KEY-1\w{20,}+
+    AA(?<=[0-9]:..)[\w-]{33}
+    ya29\.[\w-]{20,}+  GOCSPX-[\w-]{20,}+
+    gh[pousr]_\w{20,}+  github_pat_\w{20,}+  gl(?:pat|ptt|dt|rt|cbt|ft|soat|agent|imt)-[\w-]{16,}+  gsk_\w{20,}+
+    xox[a-z](?:\.xox[a-z])?-[\w-]{10,}+  xapp-[\w-]{16,}+  xai-\w{20,}+
+    hf_\w{20,}+  hvs\.[\w-]{20,}+  hooks\.slack\.com/services/[\w/]{20,}+
+    npm_\w{30,}+  ntn_\w{20,}+  pypi-[\w-]{16,}+  pplx-\w{20,}+  phx_\w{20,}+  pat[A-Z0-9]\w{13}\.\w{30,}+
+    lw_[A-Za-z0-9]{32}  lin_api_\w{20,}+  r8_\w{20,}+  tvly-[\w-]{16,}+
+    SG\.[\w-]{16,}+\.[\w-]{16,}+  SK[0-9a-f]{32}  key-[0-9a-f]{32}
+    shp(?:at|ca|pa|ss)_\w{20,}+  sntry[su]_[\w=+/]{20,}+  sq0[a-z]{3}-[\w-]{20,}+  sbp_\w{20,}+
+    d(?:op|oo|or)_v1_\w{20,}+  dapi[0-9a-f]{32}  dckr_pat_[\w-]{20,}+  PMAK-[\w-]{20,}+  NRAK-\w{20,}+
 """
 _QUOTE: Final = r"""\\{0,127}+["']|%2[27]"""
 _SEPARATOR: Final = r"=>|:?={1,3}+|:(?!//|:)|%3[AaDd]"
@@ -47,6 +46,8 @@ def _by_first_letter(sources: list[str]) -> str:
 WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", _FLAGS)
 
 PROVIDER: Final = re.compile(_by_first_letter(_PROVIDERS.split()), _FLAGS)
+# (1) if it is one; else the word is passed as a whole, for every `-eyJ` inside it ends where the first has ended.
+JWT: Final = re.compile(r"eyJ(?<![A-Za-z0-9]...)[\w-]{8,}+(\.[\w-]{8,}+(?:\.[\w-]*+){0,3}+)?", _FLAGS)
 BASE64_PART: Final = re.compile(r"[A-Za-z0-9]{16,}+", _FLAGS)
 
 # A sign that may stand between a name and a value: not those of URLs and times.
@@ -64,13 +65,13 @@ VALUE: Final = re.compile(
     r"""|\\(?![nrt"'\\])|<(?!/|redacted>)|[)\]}](?![\s,;.)\]}"']|\Z))++""",
     _FLAGS,
 )
-LITERAL: Final = re.compile(r"true|false|null|none|nil|undefined|[-+]?[0-9]+(?:\.[0-9]+)?", _FLAGS | re.IGNORECASE)
-CODE: Final = re.compile(r"[A-Za-z_][\w.]*[(\[]|self\.", _FLAGS)
+LITERAL: Final = re.compile(r"true|false|null|none|nil|undefined|[-+]?[0-9]++(?:\.[0-9]++)?", _FLAGS | re.IGNORECASE)
+CODE: Final = re.compile(r"[A-Za-z_][\w.]*+[(\[]|self\.", _FLAGS)
 LINE_END: Final = re.compile(r"[\r\n\"']", _FLAGS)
 BRACKET: Final = re.compile(r"[\[\]{}()]", _FLAGS)
 # How an Authorization header begins; (1) if what follows is more than one word.
 SCHEME: Final = re.compile(
-    r"(?:bearer|basic|token|negotiate|ntlm|api-?key|key|dpop|(digest|hawk|signature|aws4[\w-]*))[ \t]+",
+    r"(?:bearer|basic|token|negotiate|ntlm|api-?key|key|dpop|(digest|hawk|signature|aws4[\w-]*+))[ \t]++",
     _FLAGS | re.IGNORECASE,
 )
 

@@ -1,7 +1,7 @@
 """Secrets in what a caller gave: found by name and by form, and replaced by `<redacted>` before anything is encoded.
 
-Promises  Never waits and never logs. Time is linear in the text: 65,536 characters take 1 ms of prose and 6 ms of the
-          worst that is known (Python 3.11, 2.3 GHz). A text in which nothing is found comes back as the same object.
+Promises  Never waits and never logs. Time is linear in the text and ends with the effort: 65,536 characters take
+          1 ms of prose and 4 ms of the worst that is known (Python 3.11, 2.3 GHz). A text in which nothing is found comes back as the same object.
           What is replaced is the secret alone where its bounds are clear (`?token=<redacted>&page=2`), else more.
           Cleaning twice changes nothing. Numbers, booleans, None and empty texts are never secrets.
 By name   Under a secret name (`scrub/names`) every text is replaced, however deep; so is the second of a pair
@@ -10,8 +10,9 @@ By form   Keys of known providers, JWT, PEM, bearer tokens, payment cards, passw
           `"name": "value"` with a secret name inside a text, in up to seven JSON texts within each other. The same in
           base64, twice.
 Not here  texts below 8 characters, keys without a known form or name, secrets that were split, encrypted, compressed.
-Limits    What is behind the first 500 to 1,000 suspicious places of a text is replaced without a closer look, and so is
-          what is suspicious behind the first 500 texts with secrets of a value.
+Limits    One `Effort` for all of a value: characters that are looked at closely, suspicious places, unknown names. When
+          it is spent, about 2 ms, what is suspicious is replaced without a closer look: the rest of the text, every
+          text and key for which `may_hold_secret` says yes, every dict with names that are not known.
 
 The usual case must be cheap. One translation of the bytes into four classes (word, digit, separator, other) and three
 searches in C answer it for all texts of a dict at once: `may_hold_secret` costs 1.0 µs for 300 characters, where the
@@ -26,6 +27,7 @@ from binascii import a2b_base64
 from leeward.scrub.names import (
     SECRET_WORDS,
     STEMS,
+    is_known,
     is_secret_name,
     plain_names,
     remember_plain,
@@ -35,6 +37,7 @@ from leeward.scrub.names import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from re import Match
     from types import ModuleType
     from typing import Any, Final
@@ -42,9 +45,11 @@ if TYPE_CHECKING:
 __all__ = [
     "REDACTED",
     "TEXT_CHARS_MIN",
+    "Effort",
     "clean",
     "clean_text",
     "is_secret_name",
+    "learn_names",
     "load",
     "may_hold_secret",
     "plain_names",
@@ -54,9 +59,22 @@ REDACTED: Final = "<redacted>"
 TEXT_CHARS_MIN: Final = 8  # a shorter text holds no secret by its form
 RUN_CHARS_MIN: Final = 16  # every key of a known form has this many letters, digits, `-` and `_` in a row
 CARD_DIGITS_MIN: Final = 13
-PLACES_MAX: Final = 1_000  # of one kind, in one text: long words, one secret word, cards, addresses
-VALUES_MAX: Final = 500  # of a secret name, or a card's number to be summed up, in one text
-TEXTS_MAX: Final = 500  # with secrets, in one value; what is suspicious behind them goes as a whole
+# Of one value; each unit is about 0.1 µs at worst. The prices were measured.
+EFFORT_MAX: Final = 18_000
+TEXT_EFFORT: Final = 40
+TEXT_CHARS_PER_EFFORT: Final = 16
+RUN_EFFORT: Final = 12
+RUN_CHARS_PER_EFFORT: Final = 16
+STEM_EFFORT: Final = 8
+ASSIGNMENT_EFFORT: Final = 50
+VALUE_CHARS_PER_EFFORT: Final = 4
+ADDRESS_EFFORT: Final = 6
+CARD_EFFORT: Final = 20
+NAME_EFFORT: Final = 40
+NAME_CHAR_EFFORT: Final = 6  # above the first 32
+NAME_CHARS_FREE: Final = 32
+NAME_CHARS_MAX: Final = 300  # a longer text is no name; keys are shorter
+CHUNK_LENGTH: Final = 50  # names or texts that are asked at once
 BLOB_CHARS_MIN: Final = 4_096  # base64 this long is one text or none, not words that are joined by its signs
 BASE64_LEVELS_MAX: Final = 2
 SHORT_CHARS_MAX: Final = 2_000  # a text this short is first asked by a pattern for a separator behind a name
@@ -128,37 +146,89 @@ def _loaded() -> ModuleType:
 # --- plain values -----------------------------------------------------------------------------------------------------
 
 
-def clean(value: Any) -> Any:
-    """A bounded plain value without its secrets; lists and dicts are changed in place."""
-    return _Cleaning().value(value, secret=False)
+class Effort:
+    """How much more work one value may cause; below 1 it is spent."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int = EFFORT_MAX) -> None:
+        self.left = left
+
+
+def clean(value: Any, names: Iterable[str] = (), texts: Sequence[str] = (), effort: Effort | None = None) -> Any:
+    """A bounded plain value without its secrets; lists and dicts are changed in place.
+
+    `names` and `texts` are those of the value that are not known: most of them are settled many at once.
+    """
+    return _Cleaning(effort or Effort(), names, texts).value(value, secret=False)
+
+
+def learn_names(names: Iterable[str]) -> bool:
+    """Remember the plain ones among new names, many at once; whether all of them were plain."""
+    unknown = [name for name in dict.fromkeys(names) if name not in plain_names]
+    total = len(unknown)
+    unknown = [name for name in unknown if len(name) <= REMEMBERED_CHARS_MAX]
+    are_plain = len(unknown) == total
+    for first in range(0, len(unknown), CHUNK_LENGTH):
+        chunk = unknown[first : first + CHUNK_LENGTH]
+        joined = "\n".join(chunk)
+        if may_hold_secret(joined) or _may_name_secret(joined.lower()):
+            are_plain = False
+        else:
+            remember_plain(*chunk)
+    return are_plain
+
+
+def _may_name_secret(low: str) -> bool:
+    return "value" in low or any(stem in low for stem in STEMS)
 
 
 class _Cleaning:
-    """One value's way through: how many more texts with secrets are looked at closely."""
+    """One value's way through, and what is left of its effort."""
 
-    __slots__ = ("texts_left",)
+    __slots__ = ("effort", "harmless")
 
-    def __init__(self) -> None:
-        self.texts_left = TEXTS_MAX
+    def __init__(self, effort: Effort, names: Iterable[str], texts: Sequence[str]) -> None:
+        self.effort = effort
+        self.harmless: set[str] = set()
+        learn_names(names)
+        for first in range(0, len(texts), CHUNK_LENGTH):
+            chunk = texts[first : first + CHUNK_LENGTH]
+            if not may_hold_secret("\n".join(chunk)):
+                self.harmless.update(chunk)
 
     def value(self, value: Any, *, secret: bool) -> Any:
         kind = type(value)
         if kind is str:
-            return (REDACTED if value else value) if secret else self.text(value)
+            if secret:
+                return REDACTED if value else value
+            if value in self.harmless:
+                return value
+            return clean_text(value, self.effort) if self.effort.left > 0 else _unseen(value)
         if kind is list:
             return self.sequence(value, secret=secret)
-        return self.mapping(value, secret=secret) if kind is dict else value
+        if kind is dict:
+            if (
+                self.effort.left <= 0
+                and not plain_names.issuperset(value)
+                and not all(name in plain_names or is_known(name) for name in value)
+            ):
+                return REDACTED
+            return self.mapping(value, secret=secret)
+        return value
 
-    def text(self, text: str) -> str:
-        if self.texts_left:
-            cleaned = clean_text(text)
-            self.texts_left -= cleaned is not text
-            return cleaned
-        return REDACTED if len(text) >= TEXT_CHARS_MIN and may_hold_secret(text) else text
+    def is_secret_name(self, name: str) -> bool:
+        if not is_known(name):
+            if len(name) > NAME_CHARS_MAX:
+                return False
+            if self.effort.left <= 0:
+                return True
+            self.effort.left -= NAME_EFFORT + NAME_CHAR_EFFORT * max(0, len(name) - NAME_CHARS_FREE)
+        return is_secret_name(name)
 
     def sequence(self, value: list[Any], *, secret: bool) -> list[Any]:
         # A header as a pair; what were bytes are texts by now.
-        if len(value) == 2 and type(value[0]) is type(value[1]) is str and is_secret_name(value[0]):
+        if len(value) == 2 and type(value[0]) is type(value[1]) is str and self.is_secret_name(value[0]):
             value[1] = self.value(value[1], secret=True)
         for index, item in enumerate(value):
             if type(item) in _MAY_HOLD_TEXT:
@@ -166,31 +236,36 @@ class _Cleaning:
         return value
 
     def mapping(self, value: dict[str, Any], *, secret: bool) -> dict[str, Any]:
-        renamed = False
+        new_names: dict[str, str] = {}
         for key, item in value.items():
             is_secret = secret
             if key not in plain_names:
-                is_secret = secret or is_secret_name(key) or (key == "value" and _is_named_secret(value))
-                if clean_text(key) is not key:
-                    renamed = True
+                is_secret = secret or self.is_secret_name(key) or (key == "value" and self.is_named_secret(value))
+                name = clean_text(key, self.effort) if self.effort.left > 0 else _unseen(key)
+                if name is not key:
+                    new_names[key] = name
                 elif not is_secret and key != "value":
                     remember_plain(key)
             if type(item) in _MAY_HOLD_TEXT:
                 value[key] = self.value(item, secret=is_secret)
-        return _renamed(value) if renamed else value
+        return _renamed(value, new_names) if new_names else value
+
+    def is_named_secret(self, value: dict[str, Any]) -> bool:
+        """A header as {"name": …, "value": …}."""
+        name = value.get("name")
+        return type(name) is str and self.is_secret_name(name)
 
 
-def _is_named_secret(value: dict[str, Any]) -> bool:
-    """A header as {"name": …, "value": …}."""
-    name = value.get("name")
-    return type(name) is str and is_secret_name(name)
+def _unseen(text: str) -> str:
+    """A text for which no effort is left."""
+    return REDACTED if len(text) >= TEXT_CHARS_MIN and may_hold_secret(text) else text
 
 
-def _renamed(value: dict[str, Any]) -> dict[str, Any]:
+def _renamed(value: dict[str, Any], new_names: dict[str, str]) -> dict[str, Any]:
     """With clean keys; different keys stay different keys."""
     result: dict[str, Any] = {}
     for key, item in value.items():
-        name = clean_text(key)
+        name = new_names.get(key, key)
         result[f"{name}#{len(result)}" if name in result else name] = item
     return result
 
@@ -209,19 +284,21 @@ def may_hold_secret(text: str) -> bool:
 
 
 def _has_card_form(kinds: str) -> bool:
-    return any(form in kinds for form in _CARD_FORMS)
+    run, spaced, hyphened, spaced_amex, hyphened_amex = _CARD_FORMS
+    return run in kinds or spaced in kinds or hyphened in kinds or spaced_amex in kinds or hyphened_amex in kinds
 
 
-def clean_text(text: str) -> str:
+def clean_text(text: str, effort: Effort | None = None) -> str:
     """The text with what is secret by its form replaced; the same object if there is nothing."""
+    effort = effort or Effort()
     length = len(text)
     if length < TEXT_CHARS_MIN:
         return text
     if length > REMEMBERED_CHARS_MAX:
-        return _cleaned(text, 0)
+        return _cleaned(text, 0, effort)
     if text in _clean_texts or (length in _HEX_LENGTHS and not text.strip(_HEX)):
         return text
-    cleaned = _cleaned(text, 0)
+    cleaned = _cleaned(text, 0, effort)
     if cleaned is text:
         if len(_clean_texts) >= REMEMBERED_MAX:
             _clean_texts.clear()
@@ -229,7 +306,7 @@ def clean_text(text: str) -> str:
     return cleaned
 
 
-def _cleaned(text: str, level: int) -> str:
+def _cleaned(text: str, level: int, effort: Effort) -> str:
     """`level`: out of how many layers of base64 the text was taken."""
     raw = text.encode("ascii", "replace")  # one byte a character: the same positions
     kinds = raw.translate(_KINDS).decode()
@@ -238,7 +315,10 @@ def _cleaned(text: str, level: int) -> str:
     first_run = kinds.replace("d", "w").find(_RUN)
     if not (has_separator or has_digits or first_run >= 0):
         return text
-    look = _Look(text, raw, level)
+    if effort.left <= 0:
+        return REDACTED
+    effort.left -= TEXT_EFFORT + len(text) // TEXT_CHARS_PER_EFFORT
+    look = _Look(text, raw, level, effort)
     if first_run >= 0:
         look.at_runs(first_run)
     if has_separator:
@@ -252,12 +332,13 @@ def _cleaned(text: str, level: int) -> str:
 class _Look:
     """A closer look at one text, and the spans of it that are to be replaced. Each method looks for one kind."""
 
-    __slots__ = ("level", "patterns", "raw", "spans", "text", "wide", "wide_end")
+    __slots__ = ("effort", "level", "patterns", "raw", "spans", "text", "wide", "wide_end")
 
-    def __init__(self, text: str, raw: bytes, level: int) -> None:
+    def __init__(self, text: str, raw: bytes, level: int, effort: Effort) -> None:
         self.text = text
         self.raw = raw
         self.level = level
+        self.effort = effort
         self.patterns = _loaded()
         self.spans: list[tuple[int, int]] = []
         self.wide = b""
@@ -289,10 +370,12 @@ class _Look:
         self.at_pem()
         areas = self.raw.translate(_AREAS)
         area_end = 0
-        for _ in range(PLACES_MAX):
+        while self.effort.left > 0:
             if start >= area_end:
                 area_start, area_end = _around(areas, start)
+                self.effort.left -= (area_end - area_start) // RUN_CHARS_PER_EFFORT
                 self.at_area(area_start, area_end)
+            self.effort.left -= RUN_EFFORT
             end = words.find(b" ", start)
             end = len(words) if end < 0 else end
             start = words.find(_RUN_BYTES, self.at_base64(start, end))
@@ -314,6 +397,7 @@ class _Look:
         text = self.text
         if end - start not in _HEX_LENGTHS or text[start:end].strip(_HEX):
             self.spans += [match.span() for match in self.patterns.PROVIDER.finditer(text, start, end)]
+            self.spans += [match.span() for match in self.patterns.JWT.finditer(text, start, end) if match[1]]
         scheme = text[max(0, start - 7) : start].lower()
         if scheme == "bearer ":
             if end - start >= 24 or not text[start:end].strip(".=").isalpha():
@@ -346,8 +430,9 @@ class _Look:
 
     def at_encoded(self, start: int, end: int) -> None:
         text = self.text
+        self.effort.left -= RUN_EFFORT
         inner = _decoded(text[start:end])
-        if len(inner) < TEXT_CHARS_MIN or _cleaned(inner, self.level + 1) is inner:
+        if len(inner) < TEXT_CHARS_MIN or _cleaned(inner, self.level + 1, self.effort) is inner:
             return
         while text[end : end + 1] == "=":
             end += 1
@@ -364,27 +449,25 @@ class _Look:
         places: list[int] = []
         for stem in STEMS:
             at = low.find(stem)
-            room = PLACES_MAX
-            while at >= 0 and room:
+            while at >= 0:
+                if self.effort.left <= 0:
+                    self.give_up(at)
+                    break
+                self.effort.left -= STEM_EFFORT
                 places.append(at + len(stem))
                 at = low.find(stem, at + len(stem))
-                room -= 1
-            if at >= 0:
-                self.give_up(at)
         places.sort()
         done = -1
-        room = VALUES_MAX
         match = self.patterns.ASSIGNMENT.match
         for place in places:
             if place > done:
                 found = match(text, place)
+                if found and self.effort.left <= 0:
+                    self.give_up(place)
+                    break
                 if found:
-                    before = len(self.spans)
                     done = self.at_assignment(place, found)
-                    room -= len(self.spans) - before
-                    if not room:
-                        self.give_up(done)
-                        break
+                    self.effort.left -= ASSIGNMENT_EFFORT + (done - place) // VALUE_CHARS_PER_EFFORT
 
     def at_assignment(self, place: int, found: Match[str]) -> int:
         """`place` is the end of the secret word in the name. Returns up to where the text is settled."""
@@ -470,19 +553,22 @@ class _Look:
 
     def at_addresses(self) -> None:
         if "@" in self.text and ":/" in self.text:
-            for count, match in enumerate(self.patterns.USERINFO.finditer(self.text)):
-                if count >= PLACES_MAX:
+            for match in self.patterns.USERINFO.finditer(self.text):
+                if self.effort.left <= 0:
                     self.give_up(match.start(1))
                     break
+                self.effort.left -= ADDRESS_EFFORT
                 self.spans.append(match.span(1))
 
     def at_cards(self) -> None:
-        room = VALUES_MAX
         for match in self.patterns.CARD.finditer(self.text):
             digits = (match[1] or "").replace(" ", "").replace("-", "")
             if digits and len(digits) in _CARD_LENGTHS[digits[0]]:
-                room -= 1
-                if room < 0 or _has_check_digit(digits):
+                if self.effort.left <= 0:
+                    self.give_up(match.start())
+                    break
+                self.effort.left -= CARD_EFFORT
+                if _has_check_digit(digits):
                     self.spans.append(match.span())
 
 

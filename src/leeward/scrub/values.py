@@ -18,7 +18,16 @@ from __future__ import annotations
 import sys
 from itertools import islice
 
-from leeward.scrub.secrets import TEXT_CHARS_MIN as TELLING_CHARS_MIN, clean, clean_text, may_hold_secret, plain_names
+from leeward.scrub.secrets import (
+    REDACTED,
+    TEXT_CHARS_MIN as TELLING_CHARS_MIN,
+    Effort,
+    clean,
+    clean_text,
+    learn_names,
+    may_hold_secret,
+    plain_names,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["bounded", "bounded_text"]
 
 DEPTH_MAX: Final = 32
-NODES_MAX: Final = 5_000  # containers and leaves of one value; about 3 ms
+NODES_MAX: Final = 3_000  # containers and leaves of one value; about 2 ms
 KEYS_MAX: Final = 1_000  # of one dict
 KEY_CHARS_MAX: Final = 200
 STRING_CHARS_MAX: Final = 65_536
@@ -103,11 +112,13 @@ def bounded(value: Any) -> Any:
             else:
                 # All texts at once: a secret that only seems to be there where two of them meet costs a closer look.
                 if has_new_names or (texts and may_hold_secret("\n".join(texts))):
-                    return clean(plain)
+                    return clean(plain, plain, texts)
                 return plain
         walk = _Walk()
         plain = walk.value(value, 0)
-        return clean(plain) if walk.needs_cleaning or may_hold_secret("\n".join(walk.texts)) else plain
+        if learn_names(walk.names) and not walk.has_pairs and not may_hold_secret("\n".join(walk.texts)):
+            return plain
+        return clean(plain, (), walk.texts, walk.effort)
     except Exception:
         # Boundary: the stack or memory may end here, or another thread change a set under us; the event still goes.
         return UNREADABLE
@@ -146,14 +157,16 @@ def _key_text(plain: Any) -> str:
 class _Walk:
     """One value's way through: what is left of the limits, and the containers that are open."""
 
-    __slots__ = ("chars_left", "needs_cleaning", "nodes_left", "path", "texts")
+    __slots__ = ("chars_left", "effort", "has_pairs", "names", "nodes_left", "path", "texts")
 
     def __init__(self) -> None:
         self.nodes_left = NODES_MAX
         self.chars_left = TEXT_CHARS_MAX
         self.path: set[int] = set()
         self.texts: list[str] = []
-        self.needs_cleaning = False  # there is a name that is not known to be plain, or a pair
+        self.names: list[str] = []  # those that are not known to be plain
+        self.has_pairs = False  # of which one may be a name and its value
+        self.effort = Effort()
 
     def value(self, value: Any, depth: int) -> Any:
         self.nodes_left -= 1
@@ -203,8 +216,8 @@ class _Walk:
             if type(key) is str and key in plain_names and key not in result:
                 self.chars_left -= len(key)
             else:
-                self.needs_cleaning = True
                 key = self.key(key, result, depth)  # noqa: PLW2901 - the same key, as text
+                self.names.append(key)
             result[key] = self.value(item, depth + 1)
         if taken < length:
             result["…"] = f"<{length - taken} more>"
@@ -219,17 +232,16 @@ class _Walk:
         if len(result) < length:
             result.append(f"<{length - len(result)} more>")
         if len(result) == 2:
-            self.needs_cleaning = True  # it may be a name and its value
+            self.has_pairs = True
         return result
 
     def key(self, key: Any, taken: dict[str, Any], depth: int) -> str:
         """A key's text; different keys of one dict stay different keys."""
         text = key if type(key) is str else _key_text(self.value(key, depth + 1))
         if len(text) > KEY_CHARS_MAX:
-            text = (
-                clean_text(text[: KEY_CHARS_MAX + OVERLAP_CHARS])[:KEY_CHARS_MAX]
-                + f"…<cut {len(text) - KEY_CHARS_MAX}>"
-            )
+            has_effort = self.effort.left > 0
+            kept = clean_text(text[: KEY_CHARS_MAX + OVERLAP_CHARS], self.effort) if has_effort else REDACTED
+            text = kept[:KEY_CHARS_MAX] + f"…<cut {len(text) - KEY_CHARS_MAX}>"
         self.chars_left -= len(text)
         return f"{text}#{len(taken)}" if text in taken else text
 
@@ -238,7 +250,7 @@ class _Walk:
         room = min(STRING_CHARS_MAX, max(0, self.chars_left))
         self.chars_left -= min(length, room)
         if length > room:
-            kept = clean_text(str.__getitem__(value, slice(0, room + OVERLAP_CHARS)))
+            kept = clean_text(str.__getitem__(value, slice(0, room + OVERLAP_CHARS)), self.effort) if room else ""
             value = kept[:room] + f"…<cut {length - room}>"
         elif type(value) is not str:
             value = str.__getitem__(value, slice(0, length))
@@ -254,6 +266,7 @@ class _Walk:
 
     def object(self, value: Any, kind: type, depth: int) -> Any:
         """What is none of JSON's own: an enum's value, a dataclass's fields, a known type's text, else its name."""
+        self.nodes_left -= 1  # it takes the time of two
         if issubclass(kind, BaseException):
             return self.exception(value, kind)
         enum = _loaded("enum", "Enum")
