@@ -552,6 +552,16 @@ def test_c17_a_nearly_full_disk_gets_a_small_spare(root):
     home.close()
 
 
+def test_c17_a_small_segment_that_has_no_room_is_not_tried_twice(root):
+    files = FaultyFiles(OsFiles(), at=1, act="ENOSPC", sticky=True, only=lambda name: name == "preallocate")
+    home = SpoolHome.create(root, files=files, **SMALL)
+
+    assert not put(home, b"x")
+
+    assert files.calls == 1
+    home.close()
+
+
 def test_c17_any_other_failure_is_not_tried_again_with_a_small_segment(root):
     files = FaultyFiles(OsFiles(), at=2, act="EIO", sticky=True, only=lambda name: name == "preallocate")
     home = SpoolHome.create(root, files=files, first_bytes=8192, segment_bytes=32768)

@@ -415,7 +415,6 @@ class SpoolWriter:
         except OSError as error:
             if error.errno not in _NO_ROOM or length <= small:
                 raise
-            self._next_bytes = self._first_bytes
             fresh = self._make(small, sequence, ahead=ahead, is_spare=is_spare)
         self._next_bytes = min(self._segment_bytes, self._next_bytes * _GROWTH)
         return fresh

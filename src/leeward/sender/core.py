@@ -28,13 +28,14 @@ _NOTHING: dict[str, Any] = {}
 class ClientCore:
     """See the module."""
 
-    __slots__ = ("__weakref__", "_busy", "_config", "_counts", "_idle", "_off", "_pipeline", "_pipelines")
+    __slots__ = ("__weakref__", "_busy", "_config", "_counts", "_idle", "_off", "_pid", "_pipeline", "_pipelines")
 
     _busy: dict[object, None]  # who streams an answer just now; an entry is set and taken in one step
     _config: Config | None
     _counts: Counts
     _idle: dict[object, None]  # who waits for a person
     _off: bool
+    _pid: int  # of the process that was configured
     _pipeline: Pipeline | None
     _pipelines: dict[int, Pipeline]  # by process id; `setdefault` decides between threads
 
@@ -45,6 +46,7 @@ class ClientCore:
         self._counts = Counts()
         self._idle = {}
         self._off = False
+        self._pid = 0
         self._pipeline = None
         self._pipelines = {}
 
@@ -142,6 +144,7 @@ class ClientCore:
 
     def _change_to(self, config: Config) -> None:
         former, self._pipeline = self._pipeline, None
+        self._pid = getpid()
         self._pipelines = {}
         self._config = config
         self._off = config.disabled
@@ -164,7 +167,7 @@ class ClientCore:
         pid = getpid()
         pipeline = self._pipelines.get(pid)
         if pipeline is None:
-            is_child = bool(self._pipelines)
+            is_child = pid != self._pid
             if is_child:  # we are a forked child: the counts are the parent's, too
                 self._counts = Counts()
                 self._busy, self._idle = {}, {}

@@ -90,19 +90,25 @@ def test_c15_processes_that_share_a_folder_and_die_at_any_moment_lose_and_double
 
 
 def test_c15_processes_that_share_a_folder_lose_nothing(server, tmp_path):
+    """What many left is taken by many at once, and each event by one of them."""
+    server.always = recorder.status(503)
     body = """
     for _ in range(100): leeward.capture("tick", {"text": "x" * 100})
     leeward.flush(0.01)
     os._exit(0)
     """
-    text = programs.program(body, server.host, tmp_path)
-    processes = [programs.start(text) for _ in range(programs.rounds(4, 20))]
-    for process in processes:
+    leaving = [programs.start(programs.program(body, server.host, tmp_path)) for _ in range(programs.rounds(4, 20))]
+    for process in leaving:
         programs.finish(process)
+    server.always = recorder.ok
+    text = programs.program("leeward.flush(30)", server.host, tmp_path)
+    for process in [programs.start(text) for _ in range(programs.rounds(4, 20))]:
+        assert programs.finish(process).returncode == 0
 
-    programs.deliver_left(server, tmp_path, 100 * len(processes))
+    programs.deliver_left(server, tmp_path, 100 * len(leaving))
 
-    assert len(server.stored) == 100 * len(processes)
+    assert len(server.stored) == 100 * len(leaving)
+    assert set(server.stored.values()) == {1}
     assert programs.left_on_disk(tmp_path) == []
 
 
