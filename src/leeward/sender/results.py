@@ -60,7 +60,7 @@ class Stats(_Frozen):
     spooled      waiting to be sent: on disk, or in memory
     dropped      reason → count; will never arrive
     sampled_out  not captured, because the sampling said so
-    volatile     of the captured: kept in memory because the disk failed, lost on SIGKILL
+    volatile     of the captured: kept in memory while the disk fails, lost on SIGKILL
     quarantined  refused as a whole by the server and set aside in a file
     retries      requests that were sent again
     flushes      rounds in which what waited was sent, and of these

@@ -298,7 +298,7 @@ class Spool:
             own = self._open()
         is_well = own is not None and self._clock.monotonic_s() - now_s <= STALL_S
         self._active = own if is_well else None
-        self._rest_s = MEND_EVERY_S if own is None else rest_s
+        self._rest_s = rest_s
         self._resting_since_s = None if is_well else now_s
 
     def _save(self, *, taken: bool) -> None:
