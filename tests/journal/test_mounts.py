@@ -31,7 +31,7 @@ too short - nfs
         ("/home/ann/local/x", "tmpfs"),  # the longest wins
         ("/mnt/shared disk/x", "cifs"),
         ("/mnt/shared", "ext4"),
-        ("/work/x", "fuse.sshfs"),  # what was mounted later is on top
+        ("/place/x", "fuse.sshfs"),  # what was mounted later is on top
         ("/a\\b/c", "nfs"),
     ],
 )
@@ -44,7 +44,7 @@ def test_c17_network_file_systems_are_told_from_the_others_without_touching_them
     table.write_text(TABLE)
 
     assert is_on_network("/home/ann", str(table))
-    assert is_on_network("/work", str(table))
+    assert is_on_network("/place", str(table))
     assert not is_on_network("/var", str(table))
     assert not is_on_network("/home/ann", str(tmp_path / "nowhere"))
 
