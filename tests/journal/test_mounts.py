@@ -13,8 +13,8 @@ TABLE = r"""
 25 22 0:30 / /home rw,nosuid shared:5 - nfs4 server:/home rw,vers=4.2
 26 25 0:31 / /home/ann/local rw - tmpfs tmpfs rw
 27 22 0:32 / /mnt/shared\040disk rw,relatime master:1 propagate_from:2 - cifs //server/share rw
-28 22 0:33 / /work rw - ext4 /dev/vdb rw
-29 22 0:34 / /work rw - fuse.sshfs ann@server: rw
+28 22 0:33 / /place rw - ext4 /dev/vdb rw
+29 22 0:34 / /place rw - fuse.sshfs ann@server: rw
 30 22 0:35 / /a\134b rw - nfs server:/a rw
 too short - nfs
 """.strip()
