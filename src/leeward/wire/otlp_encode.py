@@ -42,7 +42,6 @@ SPAN_ID_CHARS: Final = 16
 SEVERITIES: Final = {"DEBUG": 5, "INFO": 9, "WARN": 13, "ERROR": 17, "FATAL": 21}
 SPAN_KINDS: Final = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
 STATUSES: Final = {"ok": 1, "error": 2}
-NO_RECORDED_VALUE: Final = 1  # DataPointFlags
 NO_KEY: Final = "<empty>"  # an attribute's key may not be empty
 
 
