@@ -88,9 +88,9 @@ def deliver_left(server: recorder.Recorder, spool: object, count: int, arguments
     """The next start of a program with the same destination; not if there is nothing for it to do."""
     if len(server.stored) >= count and not left_on_disk(Path(str(spool))):
         return
-    result = run(program("print(leeward.flush(30))", server.host, spool, arguments))
+    result = run(program("print(leeward.flush(30), leeward.stats())", server.host, spool, arguments))
     assert result.returncode == 0, result.stderr
-    assert server.wait_stored(count), f"{len(server.stored)} of {count} came"
+    assert server.wait_stored(count), f"{len(server.stored)} of {count} came: {result.stdout}"
 
 
 def left_on_disk(spool: Path) -> list[str]:

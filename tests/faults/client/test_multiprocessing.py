@@ -81,5 +81,6 @@ def test_c14_every_process_of_multiprocessing_delivers_its_own_events(server, tm
     programs.deliver_left(server, spool, 5)
 
     assert len(server.stored) == 5
-    assert set(server.stored.values()) == {1}
+    ended_at_work = "bad" in way or "terminated" in way  # what was on its way may come again, under its id
+    assert set(server.stored.values()) <= ({1, 2} if ended_at_work else {1})
     assert programs.left_on_disk(spool) == []
