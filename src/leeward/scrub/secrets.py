@@ -102,8 +102,8 @@ _BASE64: Final = _classes((b"w", _LETTERS + _DIGITS + b"+/"))
 _AREAS: Final = _classes((b"w", _LETTERS + _DIGITS + b"-_+/.~="))
 _RUN: Final = "w" * RUN_CHARS_MIN
 _RUN_BYTES: Final = b"w" * RUN_CHARS_MIN
-_HEX: Final = "0123456789abcdefABCDEF-"
-_HEX_LENGTHS: Final = frozenset((32, 36, 40, 64))  # UUIDs and digests: met often, and never a secret by their form
+HEX: Final = "0123456789abcdefABCDEF-"
+HEX_LENGTHS: Final = frozenset((32, 36, 40, 64))  # UUIDs and digests: met often, and never a secret by their form
 
 _CARD_FORMS: Final = (  # between spaces, hyphens or nothing
     "d" * CARD_DIGITS_MIN,
@@ -296,7 +296,7 @@ def clean_text(text: str, effort: Effort | None = None) -> str:
         return text
     if length > REMEMBERED_CHARS_MAX:
         return _cleaned(text, 0, effort)
-    if text in _clean_texts or (length in _HEX_LENGTHS and not text.strip(_HEX)):
+    if text in _clean_texts or (length in HEX_LENGTHS and not text.strip(HEX)):
         return text
     cleaned = _cleaned(text, 0, effort)
     if cleaned is text:
@@ -395,7 +395,7 @@ class _Look:
     def at_area(self, start: int, end: int) -> None:
         """Characters of keys and paths in a row: keys anywhere in it, or all of it behind `Bearer` or `Basic`."""
         text = self.text
-        if end - start not in _HEX_LENGTHS or text[start:end].strip(_HEX):
+        if end - start not in HEX_LENGTHS or text[start:end].strip(HEX):
             self.spans += [match.span() for match in self.patterns.PROVIDER.finditer(text, start, end)]
             self.spans += [match.span() for match in self.patterns.JWT.finditer(text, start, end) if match[1]]
         scheme = text[max(0, start - 7) : start].lower()

@@ -19,6 +19,8 @@ import sys
 from itertools import islice
 
 from leeward.scrub.secrets import (
+    HEX,
+    HEX_LENGTHS,
     REDACTED,
     TEXT_CHARS_MIN as TELLING_CHARS_MIN,
     Effort,
@@ -100,7 +102,9 @@ def bounded(value: Any) -> Any:
                     if len(item) >= TELLING_CHARS_MIN:
                         if len(item) > PLAIN_CHARS_MAX:
                             break
-                        texts.append(item)
+                        # An id in hex looks like a key to the first look, and nearly every event has one.
+                        if len(item) not in HEX_LENGTHS or item.strip(HEX):
+                            texts.append(item)
                 elif kind is int:
                     if not INT_MIN <= item <= INT_MAX:
                         break
