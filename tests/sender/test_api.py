@@ -541,3 +541,51 @@ def test_c17_a_place_that_no_system_can_have_is_replaced_by_memory(make, place):
     assert client.capture("tick")
     assert client.stats().volatile == 1
     assert client.flush(20).delivered == 1
+
+
+def _fail(*_, **__):
+    raise ZeroDivisionError
+
+
+def _work(client):
+    with client.timed("a", "b"), client.span("c"), client.busy(), client.idle():
+        pass
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.capture("e"),
+        lambda client: client.capture_exception(ValueError("no")),
+        lambda client: client.log("INFO", "m"),
+        lambda client: client.metric("m", 1),
+        lambda client: client.flush(),
+        lambda client: client.flush_soon(),
+        lambda client: client.shutdown(),
+        lambda client: client.delete_pending(),
+        lambda client: client.stats(),
+        lambda client: client.device_id,
+        lambda client: client.reset_device_id(),
+        _work,
+    ],
+)
+def test_p1_no_call_raises_whatever_breaks_inside(client, monkeypatch, call):
+    class Broken:
+        pid = os.getpid()
+
+        def __getattr__(self, name):
+            raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "_pipeline", Broken())
+        call(client)
+
+    assert client.stats().last_error == "internal: ZeroDivisionError"
+
+
+def test_p1_a_context_that_cannot_be_set_raises_nothing(client, monkeypatch):
+    monkeypatch.setattr("leeward.sender.client.update", _fail)
+
+    client.set_context(session_id="s1")
+
+    assert client.stats().last_error == "internal: ZeroDivisionError"
