@@ -545,3 +545,14 @@ def test_counts_that_were_taken_for_a_report_can_be_given_back():
 
     assert counts.take_unreported() == {"no_room": 3}
     assert counts.dropped == {"no_room": 3}
+
+
+def test_c14_after_a_fork_a_worker_that_rests_looks_for_what_children_left_and_forgets_nobody_who_waits(bench):
+    bench.worker._tickets.pop()
+    bench.worker.expect_left()
+    bench.worker._look = True  # somebody began to wait, and woke it
+    bench.worker.wake()
+
+    bench.worker._rest(None)
+
+    assert bench.worker._look

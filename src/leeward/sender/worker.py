@@ -374,8 +374,8 @@ class Worker:
             if self._rest_s() is None and not self._leave and not self._clear:
                 if self._clock.monotonic_s() >= self._left_until_s:
                     self._gate.acquire()
-                else:
-                    self._look = not self._gate.acquire(timeout=LEFT_EVERY_S)
+                elif not self._gate.acquire(timeout=LEFT_EVERY_S):
+                    self._look = True
             self.idle = False
         elif rest_s > 0.0:
             self._gate.acquire(timeout=min(rest_s, LOOK_EVERY_S) if self._config.watched else rest_s)
