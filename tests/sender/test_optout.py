@@ -2,6 +2,7 @@
 
 import pytest
 
+from leeward.cli.consent import switched_off_by
 from leeward.sender.optout import LOOK_EVERY_S, Watch, opted_out
 
 
@@ -42,3 +43,11 @@ def test_a_file_that_is_half_written_or_gone_ends_nothing(tmp_path, text):
         file.write_text(text)
 
     assert not Watch({"LEEWARD_CONFIG": str(file)}).says_stop(10.0)
+
+
+@pytest.mark.parametrize("text", ["y", "2", "t"])
+def test_c25_what_is_no_clear_no_switches_off_and_the_commands_name_the_same_variable(text):
+    environ = {"LEEWARD_DISABLED": text}
+
+    assert opted_out(environ)
+    assert switched_off_by(environ).by == "LEEWARD_DISABLED"

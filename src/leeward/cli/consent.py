@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from leeward.errors import ConfigError
-from leeward.sender.optout import is_true, opted_out
+from leeward.sender.optout import is_wanted, opted_out
 from leeward.settings import find
 
 __all__ = ["Off", "switched_off_by"]
@@ -38,6 +38,6 @@ def switched_off_by(environ: Mapping[str, str]) -> Off | None:
     if not off:
         return None
     for name in ("LEEWARD_DISABLED", "DO_NOT_TRACK", "LEEWARD_CLIENT__DISABLED"):
-        if is_true(environ.get(name)):
+        if not is_wanted(environ.get(name)):
             return Off(name, f"unset {name}")
     return Off(f"disabled in [client] of {path}", f"take it out of {path}")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Final
 
-__all__ = ["LOOK_EVERY_S", "Watch", "is_true", "opted_out"]
+__all__ = ["LOOK_EVERY_S", "Watch", "is_true", "is_wanted", "opted_out"]
 
 TRUE: Final = frozenset({"1", "true", "yes", "on"})
 FALSE: Final = frozenset({"", "0", "false", "no", "off"})
