@@ -5,13 +5,13 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 WORKERS ?= 2
 
-.PHONY: demo test check docs bench bench-clients faults mutants lock clean browser
+.PHONY: demo test check docs bench bench-clients faults fuzz mutants lock clean browser clients
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.server
 	@$(BIN)/leeward demo
 
-test: $(VENV)/.dev browser
+test: $(VENV)/.dev browser clients
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal -q
 
 check: $(VENV)/.dev
@@ -20,8 +20,12 @@ check: $(VENV)/.dev
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/test_shape.py tests/test_docs.py tests/test_public_api.py tests/test_reliability.py
 
-faults: $(VENV)/.dev browser
+faults: $(VENV)/.dev browser clients
 	@LEEWARD_TEST_HEAVY=1 $(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal -q
+
+# Random bytes into every decoder, for as long as it is told: FUZZ_SECONDS=3600 make fuzz
+fuzz: $(VENV)/.dev
+	@$(BIN)/python tests/fuzz.py --seconds $(or $(FUZZ_SECONDS),60)
 
 mutants: $(VENV)/.dev
 	@$(BIN)/python tests/mutants.py
@@ -48,6 +52,21 @@ browser:
 	    (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium) >/dev/null 2>&1 || \
 	    echo "No Chromium could be installed: the page tests will say that they are skipped"; }
 
+# The SDKs that the tests point at a server, unmodified: those of Python in an environment of their own, those of Node.
+clients: .venv-clients/.clients tests/clients/node_modules/.clients
+
+.venv-clients/.clients: requirements/clients.txt
+	@echo "Installing the SDKs that the tests run, once"
+	@$(PYTHON) -m venv .venv-clients
+	@.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/clients.txt
+	@touch $@
+
+tests/clients/node_modules/.clients: tests/clients/package-lock.json
+	@command -v npm >/dev/null 2>&1 || \
+	  (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nodejs npm) >/dev/null 2>&1 || true
+	@if command -v npm >/dev/null 2>&1; then npm ci --prefix tests/clients --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null 2>&1 && touch $@; fi || \
+	  echo "No Node SDKs could be installed: their tests will say that they are skipped"
+
 lock: $(VENV)/.dev
 	@$(BIN)/python -m uv --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet uv
 	@sh requirements/lock.sh $(BIN)/python
@@ -67,4 +86,4 @@ $(VENV)/.dev: $(VENV)/.server requirements/dev.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf $(VENV) .venv-peers .venv-clients tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -17,3 +17,4 @@ compile server pyproject.toml --extra server --no-emit-package pandas --no-emit-
 compile build --group pyproject.toml:build
 compile dev --group pyproject.toml:test --group pyproject.toml:check --constraint requirements/server.txt
 compile peers requirements/peers.in
+compile clients requirements/clients.in

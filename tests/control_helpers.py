@@ -11,14 +11,16 @@ from tempfile import mkdtemp
 
 from leeward.server.control import opening
 from leeward.server.control.records import Records
+from leeward.server.control.tables import HEAD
 
-SECOND_REVISION = '''
+NEXT = f"{int(HEAD) + 1:04}"
+NEXT_REVISION = f'''
 """A revision of a leeward yet to come: a column, and a table that is filled."""
 from alembic import op
 import sqlalchemy as sa
 
-revision = "0002"
-down_revision = "0001"
+revision = "{NEXT}"
+down_revision = "{HEAD}"
 
 
 def upgrade():
@@ -61,11 +63,11 @@ def started_directory(directory: Path) -> Path:
     return directory
 
 
-def next_migrations(directory: Path, revision: str = SECOND_REVISION) -> Path:
+def next_migrations(directory: Path, revision: str = NEXT_REVISION) -> Path:
     """Copy our migrations and add a further one, as a later leeward will have."""
     target = directory / "migrations"
     shutil.copytree(Path(opening.__file__).parent / "migrations", target)
-    (target / "versions" / "r0002_next.py").write_text(revision)
+    (target / "versions" / f"r{NEXT}_next.py").write_text(revision)
     return target
 
 

@@ -26,6 +26,7 @@ from leeward.server.dashboard.pages import Dashboard
 from leeward.server.dispatch import Dispatch
 from leeward.server.http import ByteBudget
 from leeward.server.openapi import Reference
+from leeward.server.refusals import Refusals
 from leeward.server.routes import ROUTES
 from leeward.store.clients import ClientAccounts
 
@@ -75,8 +76,10 @@ class Pages:
         self.control.start(started_directory(directory)).result()
         self.failed = Failures(self.clock)
         access = Access(self.control.keys, self.failed)
+        self.refusals = Refusals(clock=self.clock)
         dashboard = Dashboard(
             self.overview,
+            refusals=self.refusals,
             sign_in=self.control,
             access=access,
             clock=self.clock,

@@ -3,7 +3,7 @@
 LeewardError
 ├── ConfigError        wrong setting; raised at start-up, names the setting and the cure
 ├── ProtocolError      bad bytes from outside; `status` is the HTTP answer they deserve
-├── RetryableError     try again: Unavailable, RateLimited; `retry_after_s` if the other side said so
+├── RetryableError     try again: Unavailable, RateLimited, QuotaExceeded; `retry_after_s` if the other side said so
 ├── ElsewhereError     not here, another provider may: BadCredentials, UnknownModel, ContextTooLong, CircuitOpen
 └── PermanentError     nobody can: Refused (400, 413, 422)
 """
@@ -19,6 +19,7 @@ __all__ = [
     "LeewardError",
     "PermanentError",
     "ProtocolError",
+    "QuotaExceeded",
     "RateLimited",
     "Refused",
     "RetryableError",
@@ -84,6 +85,12 @@ class RateLimited(RetryableError):
     """The other side asks for fewer calls."""
 
     code = "rate_limited"
+
+
+class QuotaExceeded(RateLimited):
+    """The key has used what it may send in this window of time."""
+
+    code = "quota_exceeded"
 
 
 class ElsewhereError(LeewardError):

@@ -46,6 +46,7 @@ def test_with_a_healthy_server_everything_is_checked_and_the_event_comes_back(at
         "spool",
         "round trip",
         "client losses",
+        "refused",
         "contacts",
     }
     assert set(states.values()) <= {"ok", "warn"}
@@ -275,6 +276,51 @@ def test_what_clients_lost_is_said_and_nothing_where_it_cannot_be_asked(monkeypa
     assert losses(b'{"lost": 1200, "missing": 1, "total": 3}') == [("warn", "1,200 lost, 1 missing, of 3 clients")]
     assert losses(b'{"lost": 0, "missing": 1, "total": 3}')[0][0] == "warn"
     assert losses(b"{}", 404) == []
+
+
+def refusal(minutes_ago, **fields):
+    return {
+        "at_ms": time.time() * 1000 - minutes_ago * 60_000,
+        "count": 1,
+        "path": "/batch",
+        "client": "posthog-python/7.0",
+        "key_tail": "",
+        "reason": "Invalid JSON",
+        "cure": "Send JSON.",
+        **fields,
+    }
+
+
+def test_what_was_refused_lately_is_said_with_its_cure_and_nothing_where_it_cannot_be_asked(monkeypatch):
+    def refused(listed, status: int = 200) -> list[tuple[str, str, str]]:
+        body = json.dumps(listed).encode()
+        monkeypatch.setattr(checks.Api, "exchange", lambda *_: Answer(status, {}, body))
+        return [check[1:] for check in checks._refused(Target("http://x", None, True, "k", "--key"))]
+
+    assert refused({"refusals": []}) == [("ok", "nothing within the last hour", "")]
+    assert refused({"refusals": [refusal(61)]}) == [
+        ("ok", "nothing within the last hour; 1 before, see http://x/refused", "")
+    ]
+    assert refused({"refusals": [refusal(5.5), refusal(2.5, count=1200, client="", key_tail="wxyz"), refusal(90)]}) == [
+        ("warn", "5 min ago: /batch from posthog-python/7.0: Invalid JSON", "Send JSON."),
+        ("warn", "2 min ago, 1,200 times: /batch from a client, key …wxyz: Invalid JSON", "Send JSON."),
+    ]
+    many = refused({"refusals": [refusal(1)] * 10})
+    assert [state for state, *_ in many] == ["warn", "warn", "warn", "ok"]
+    assert many[3][1] == "7 more within the last hour: http://x/refused"
+    assert refused({"refusals": [refusal(-5)]})[0][1].startswith("0 min ago")
+    assert refused({"error": "not found"}, 404) == refused({}) == []
+
+
+def test_a_real_refusal_is_found(at_server):
+    assert at_server("send", "of.a.stranger", "--key", "lw_" + "x" * 28 + "wxyz").code == 1
+
+    shown = at_server("doctor", "--json").json()["checks"]
+
+    said = [check for check in shown if check["name"] == "refused" and "key …wxyz" in check["detail"]]
+    assert said[0]["state"] == "warn"
+    assert "/api/telemetry/ingest from leeward-cli/" in said[0]["detail"]
+    assert "leeward keys create --scope write" in said[0]["fix"]
 
 
 def test_a_command_that_goes_where_only_the_proxy_leads_says_so():

@@ -46,7 +46,7 @@ def test_the_list_shows_no_secret(at_server, server):
 
     shown, document = at_server("keys", "list"), at_server("keys", "list", "--json")
 
-    assert shown.out.splitlines()[0].split() == ["id", "scope", "name", "project", "key", "made", "state"]
+    assert shown.out.splitlines()[0].split() == ["id", "scope", "name", "project", "key", "made", "quota", "state"]
     assert document.json()["count"] == len(document.json()["keys"]) == len(shown.out.splitlines()) - 1
     for scope in ("write", "read", "chat", "admin"):
         assert tokens[scope] not in shown.out + document.out
@@ -180,3 +180,65 @@ def test_a_server_that_was_named_and_answers_is_asked_and_no_database_is_opened_
 
     assert refused.code == 1
     assert f"{server.url} does not accept the key …xxxx" in refused.err
+
+
+# Quotas
+
+
+def quotas_of(shown, key_id):
+    key = next(key for key in shown.json()["keys"] if key["id"] == key_id)
+    return key["per_minute"], key["per_day"]
+
+
+def set_and_shown(command):
+    """The same with a server and without one: made with a limit, changed in part, shown, lifted."""
+    made = command("keys", "create", "--scope", "write", "--per-minute", "60", "--json").json()
+    assert quotas_of(command("keys", "list", "--json"), made["id"]) == (60, None)
+
+    changed = command("keys", "set-quota", made["id"], "--per-day", "100000")
+
+    assert (changed.code, changed.out) == (0, f"{made['id']}  60 a minute, 100,000 a day\n")
+    assert "60 a minute, 100,000 a day" in command("keys", "list").out
+    lifted = command("keys", "set-quota", made["id"], "--per-minute", "none", "--json").json()
+    assert (lifted["id"], lifted["per_minute"], lifted["per_day"]) == (made["id"], None, 100_000)
+    assert command("keys", "set-quota", made["id"], "--per-day", "none").out == f"{made['id']}  no limit\n"
+
+
+def test_a_quota_is_set_changed_in_part_and_lifted_over_http(at_server):
+    set_and_shown(at_server)
+
+
+def test_where_no_server_runs_the_quota_is_set_in_the_database(terminal):
+    data_dir = _made_directory(terminal.home / "data")
+
+    set_and_shown(lambda *given: terminal(*given, "--data-dir", str(data_dir)))
+
+
+def test_a_changed_quota_holds_from_the_next_request(at_server):
+    made = at_server("keys", "create", "--scope", "write", "--json").json()
+    assert at_server("send", "unlimited", "--key", made["key"]).code == 0
+    at_server("keys", "set-quota", made["id"], "--per-day", "1")
+
+    refused = at_server("send", "limited", "--key", made["key"])
+
+    assert refused.code == 1
+    assert "This key has brought its 1 events of this day (UTC)" in refused.err
+    assert f"fix: leeward keys set-quota {made['id']} --per-day N" in refused.err
+    at_server("keys", "set-quota", made["id"], "--per-day", "none")
+    assert at_server("send", "unlimited", "--key", made["key"]).code == 0
+
+
+def test_a_quota_of_no_key_or_of_nothing_is_refused_with_a_cure(at_server, terminal):
+    data_dir = _made_directory(terminal.home / "data")
+    gone = "there is no key k_nothing\nfix: leeward keys list shows the ids\n"
+
+    here = terminal("keys", "set-quota", "k_nothing", "--per-day", "5", "--data-dir", str(data_dir))
+    assert (here.code, here.err) == (1, "error: " + gone)
+    there = at_server("keys", "set-quota", "k_nothing", "--per-day", "5")
+    assert (there.code, there.err.lower()) == (1, "error: there is no such key\nfix: leeward keys list shows the ids\n")
+    nothing = at_server("keys", "set-quota", "k_nothing")
+    assert nothing.code == 2
+    assert "a number of events, or none" in nothing.err
+    for bad in ("0", "-1", "x", "None", str(2**60)):
+        assert at_server("keys", "set-quota", "k_nothing", "--per-day", bad).code == 2, bad
+    assert at_server("keys", "create", "--scope", "write", "--per-day", "0").code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 
 import pytest
@@ -19,13 +20,16 @@ from leeward.store.clickhouse import StoreUnavailable
 KEYS = {scope: f"lw_{scope:x>32}" for scope in ("write", "read", "chat", "admin")}
 COOKIES = {scope: f"cookie of {scope}" for scope in ("write", "read", "admin")}
 NAMES = sorted({route.handler for route in ROUTES})
-TABLE = [pytest.param(route, id=f"{route.method} {route.path}") for route in ROUTES]
+# Rows of which dispatch itself finds the key; the others are knocked at in a running server, at every start.
+OWN = [route for route in ROUTES if route.key_in not in {"wire", "basic"}]
+TABLE = [pytest.param(route, id=f"{route.method} {route.path}") for route in OWN]
 
 
 class Server:
     """The application with handlers that note who came through."""
 
-    def __init__(self, routes=ROUTES, **handlers):
+    def __init__(self, routes=ROUTES, refusals=None, **handlers):
+        self.noted = []
         self.clock = HeldClock()
         self.came = []
         self.reports = []
@@ -44,6 +48,8 @@ class Server:
             counters=self.counters,
             allowed_hosts=lambda host: host == b"known",
             report=lambda name, fields: self.reports.append((name, fields)),
+            refusals=refusals,
+            note=lambda request, error: self.noted.append((request.route_path, error.code, request.key_tail)),
         )
 
     def handler(self, name):
@@ -136,6 +142,7 @@ def test_a1_without_a_valid_key_there_is_one_answer_and_no_handler(route, header
     assert not server.came
     assert server.counters.requests == {answer.status: 1}
     assert server.counters.refused == ({"unauthorized": 1} if route.scope == "write" else {})
+    assert server.counters.wire_items == ({(route.wire, "unauthorized"): 1} if route.scope == "write" else {})
 
 
 def test_a3_a_revoked_key_is_refused_at_the_next_request():
@@ -404,3 +411,115 @@ def test_a_row_without_a_handler_ends_the_start():
 
     with pytest.raises(ConfigError, match="route GET /x has no handler x"):
         server.app._add(a_row(), {})
+
+
+# Other protocols
+
+
+def test_a1_the_password_of_langfuses_path_is_the_key_there_and_nowhere_else():
+    server = Server()
+    basic = [(b"authorization", b"Basic " + base64.b64encode(b"anything:" + KEYS["write"].encode()))]
+
+    assert server.ask("POST", "/api/public/otel/v1/traces", headers=basic).status == 200
+    assert server.came == [("otlp_traces", Identity(3, "write", "k_write", "rite"), "")]
+    assert server.ask("POST", "/v1/traces", headers=basic).status == 401
+    assert server.ask("POST", "/api/public/otel/v1/traces", key=KEYS["write"]).status == 401
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"Basic",
+        b"Basic \xff\xff",
+        b"Basic " + base64.b64encode(b"no colon"),
+        b"Basic " + base64.b64encode(b"x:lw_wrong"),
+        b"Basic " + base64.b64encode(b"x:" + b"y" * 2000),
+        b"Digest eDp5",
+    ],
+)
+def test_a1_what_is_no_password_that_is_a_key_is_no_key(sent):
+    server = Server()
+
+    assert server.ask("POST", "/api/public/otel/v1/traces", headers=[(b"authorization", sent)]).status == 401
+    twice = [(b"authorization", b"Basic " + base64.b64encode(b"x:" + KEYS["write"].encode()))] * 2
+    assert server.ask("POST", "/api/public/otel/v1/traces", headers=twice).status == 401
+    assert not server.came
+
+
+def test_a_segment_in_the_middle_of_an_address_is_handed_over():
+    server = Server()
+
+    assert server.ask("POST", "/api/17/envelope/").status == 200
+    assert server.ask("GET", "/array/phc_x/config").status == 200
+
+    assert [came[0::2] for came in server.came] == [("sentry_envelope", "17"), ("posthog_config", "phc_x")]
+    assert server.ask("POST", "/api//envelope/").code == "not_found"
+
+
+def test_p6_each_protocol_refuses_in_its_own_form_and_so_it_does_when_something_breaks_inside():
+    def in_its_form(request, error):
+        return Response(
+            error.status if isinstance(error, ProtocolError) else 503, f"{request.wire} {error.code}".encode()
+        )
+
+    async def breaks(request):
+        raise KeyError("inside")
+
+    server = Server(refusals={"otlp": in_its_form}, otlp_traces=breaks)
+
+    refused = server.ask("POST", "/v1/traces", key="lw_" + "x" * 32)
+    failed = server.ask("POST", "/v1/traces", key=KEYS["write"])
+
+    assert (refused.status, refused.body) == (401, b"otlp unauthorized")
+    assert (failed.status, failed.body) == (503, b"otlp unavailable")
+    assert server.noted == [("/v1/traces", "unauthorized", "xxxx")]
+    assert len(server.reports) == 1
+
+
+# Browsers of other sites
+
+
+WIRES = [pytest.param(route, id=f"{route.method} {route.path}") for route in ROUTES if route.wire != "native"]
+ELSEWHERE = (b"origin", b"https://shop.example")
+
+
+@pytest.mark.parametrize("route", WIRES)
+def test_a7_paths_of_browser_sdks_may_be_called_by_any_site(route):
+    server = Server()
+
+    answer = server.ask(route.method, a_path(route), headers=[ELSEWHERE])
+    asked = server.ask("OPTIONS", a_path(route), headers=[ELSEWHERE, (b"access-control-request-headers", b"x-a, x-b")])
+
+    for heard in (answer, asked):
+        assert heard.headers[b"access-control-allow-origin"] == (
+            b"https://shop.example" if route.wire == "posthog" else b"*"
+        )
+    assert asked.status == (200 if route.wire == "posthog" else 204)
+    assert asked.headers[b"access-control-allow-headers"] == b"x-a, x-b"
+    assert b"POST" in asked.headers[b"access-control-allow-methods"]
+    assert not [came for came in server.came if came[0] != route.handler]
+
+
+@pytest.mark.parametrize("route", [p for p in TABLE if p.values[0].wire == "native"])
+def test_a7_nothing_else_is_ever_answered_for_another_site(route):
+    server = Server()
+
+    answer = server.ask(route.method, a_path(route), key=KEYS["admin"], headers=[ELSEWHERE])
+
+    assert not [name for name in answer.headers if name.startswith(b"access-control")]
+    assert server.ask("OPTIONS", a_path(route), headers=[ELSEWHERE]).status == 405
+
+
+@pytest.mark.parametrize("origin", [b"", b"a b", b"x" * 301, b"\xe9", b"a\r\nset-cookie: x=1"])
+def test_a7_an_origin_that_is_none_is_not_given_back(origin):
+    answer = Server().ask("POST", "/e/", headers=[(b"origin", origin)])
+
+    assert b"access-control-allow-origin" not in answer.headers
+
+
+def test_a7_no_cookie_counts_where_other_sites_may_call():
+    server = Server()
+
+    server.ask("POST", "/v1/traces", cookie=COOKIES["admin"], headers=[ELSEWHERE])
+
+    assert not server.came

@@ -16,17 +16,19 @@ from hypothesis import given, settings, strategies as st
 
 from leeward.journal.commit import GroupCommit
 from leeward.journal.log import Log
+from leeward.server.access import Identity
 from leeward.server.blocks import Seals
 from leeward.server.counters import Counters
 from leeward.server.dead_letters import DeadLetters
 from leeward.server.door import Door
-from leeward.server.http import BodyLimits, ByteBudget, Request
-from leeward.server.ingest import Ingest
-from leeward.server.pipeline import DATA, AdmissionLimits, Pipeline
+from leeward.server.http import Request
+from leeward.server.pipeline import DATA, Pipeline
 from leeward.server.record import unpack_head
+from leeward.server.wires.native import Ingest
 from leeward.server.writer import BlockLimits, Writer
 from leeward.store.clickhouse import StoreRefused, StoreUnavailable
 from leeward.store.memory import MemoryEventStore
+from quiet_road import quiet_road
 from store_rows import StillClock
 
 EXAMPLES = 300 if os.environ.get("LEEWARD_TEST_HEAVY") == "1" else 30
@@ -69,10 +71,7 @@ class Server:
         self.counters = Counters()
         self.log = Log.open(str(self.directory / "log"), segment_bytes=1 << 20)
         self.door = Door(self.door_ids_max)
-        limits = AdmissionLimits()
-        self.pipeline = Pipeline(
-            door=self.door, counters=self.counters, clock=self.clock, limits=limits, unstored_bytes=lambda: 0
-        )
+        self.pipeline = Pipeline(door=self.door, counters=self.counters, clock=self.clock)
         if learn and self.log.checkpoint_note:
             assert self.door.restore(self.log.checkpoint_note)
         seals, sequence = Seals(), self.log.checkpoint_sequence
@@ -101,13 +100,8 @@ class Server:
             report=lambda *_: None,
         )
         self.writer._pause = lambda _: None
-        self.handler = Ingest(
-            self.pipeline,
-            limits=BodyLimits(1 << 20, 1 << 20, 5.0),
-            retention_seconds=1,
-            batch_state=lambda *_: "completed",
-            budget=ByteBudget(1 << 24),
-        )
+        road = quiet_road(self.pipeline, counters=self.counters, clock=self.clock)
+        self.handler = Ingest(road, retention_seconds=1, batch_state=lambda *_: "completed")
 
     async def stop(self) -> None:
         await asyncio.to_thread(self.commit.close)
@@ -127,7 +121,7 @@ class Server:
             return {"type": "http.request", "body": body, "more_body": False}
 
         request = Request({"method": "POST", "path": "/", "query_string": b"", "headers": []}, receive, "r")
-        request.identity = type("Identity", (), {"project": 1})()
+        request.identity = Identity(1, "write", "k_write", "")
         return json.loads((await self.handler.batch(request)).body)
 
     async def load(self) -> None:

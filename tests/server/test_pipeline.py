@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from control_helpers import HeldClock
-from leeward.errors import ProtocolError, RateLimited, Unavailable
+from leeward.errors import ProtocolError, Unavailable
 from leeward.journal.commit import GroupCommit
 from leeward.journal.files import OsFiles
 from leeward.journal.frame import Record
@@ -22,7 +22,7 @@ from leeward.server import pipeline as module
 from leeward.server.counters import Counters
 from leeward.server.door import Door, event_key, key_code
 from leeward.server.intake import prepare_body
-from leeward.server.pipeline import DATA, AdmissionLimits, Pipeline
+from leeward.server.pipeline import DATA, Pipeline
 from leeward.server.record import Head, unpack, unpack_head
 from leeward.wire.client import ClientReport
 
@@ -80,17 +80,14 @@ class Road(SimpleNamespace):
 
 @pytest.fixture
 def on_a_road(tmp_path) -> Callable[..., Any]:
-    def run(scenario, **limits):
+    def run(scenario):
         async def with_parts():
             clock, door, counters, files = HeldClock(), Door(), Counters(), BreakingFiles()
             log = Log.open(str(tmp_path / "log"), segment_bytes=1 << 20, files=files, clock=clock)
-            held = {"bytes": 0}
             pipeline = Pipeline(
                 door=door,
                 counters=counters,
                 clock=clock,
-                limits=AdmissionLimits(**limits),
-                unstored_bytes=lambda: held["bytes"],
             )
             commit = GroupCommit(log, on_group=pipeline.settle, clock=clock)
             pipeline.attach(commit)
@@ -100,7 +97,6 @@ def on_a_road(tmp_path) -> Callable[..., Any]:
                 counters=counters,
                 files=files,
                 log=log,
-                held=held,
                 pipeline=pipeline,
                 commit=commit,
             )
@@ -453,36 +449,7 @@ def test_a_log_of_before_clients_were_counted_can_still_be_read():
     assert unpack_head(len(older).to_bytes(4, "little") + older) == Head(1, NOW, "e", ["e1"])
 
 
-# Admission
-
-
-def test_w13_a_log_that_is_full_of_what_the_store_has_not_taken_refuses_at_once(on_a_road):
-    async def scenario(road):
-        road.held["bytes"] = 1000
-        road.pipeline.check_admission()
-        road.held["bytes"] = 1001
-
-        with pytest.raises(Unavailable) as refused:
-            road.pipeline.check_admission()
-        assert (refused.value.code, refused.value.retry_after_s) == ("unavailable", 30)
-
-    on_a_road(scenario, log_bytes_max=1000)
-
-
-@pytest.mark.parametrize(("limits", "wait_s"), [({"waiting_bytes_max": 10}, 0), ({"commit_wait_s_max": 5.0}, 5.1)])
-def test_i10_when_too_much_waits_for_the_disk_or_for_too_long_the_next_is_refused(on_a_road, limits, wait_s):
-    async def scenario(road):
-        request = asyncio.create_task(road.take(b'{"event_type":"a"}'))
-        await asyncio.sleep(0)
-        road.clock.pass_s(wait_s)
-
-        with pytest.raises(RateLimited):
-            road.pipeline.check_admission()
-        await road.settled()
-        await request
-        road.pipeline.check_admission()
-
-    on_a_road(scenario, **limits)
+# Time
 
 
 def test_w16_the_time_of_receipt_does_not_step_back_by_less_than_a_second(on_a_road):

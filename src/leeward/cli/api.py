@@ -76,6 +76,10 @@ class Api:
         """Give a JSON document that is bytes already. Raises as `get`."""
         return self._good("POST", path, body)
 
+    def patch(self, path: str, value: object) -> Answer:
+        """Change, by JSON. Raises as `get`."""
+        return self._good("PATCH", path, json.dumps(value).encode())
+
     def delete(self, path: str) -> Answer:
         """Take away. Raises as `get`."""
         return self._good("DELETE", path)

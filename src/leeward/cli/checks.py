@@ -39,6 +39,8 @@ SYNCS: Final = 20
 SYNC_SLOW_MS: Final = 20.0
 CLOCK_OFF_S: Final = 60.0
 BUILT_S: Final = 1_793_500_000  # November 2026: no clock that is right shows less
+REFUSED_LATELY_S: Final = 3600
+REFUSED_SHOWN: Final = 3
 STORE_TIMEOUT_S: Final = 3.0
 _STATES: Final[dict[str, Literal["ok", "warn", "fail"]]] = {"healthy": "ok", "degraded": "warn", "unhealthy": "fail"}
 
@@ -66,6 +68,7 @@ def look(loaded: Loaded, file: str | None, target: Target, environ: Mapping[str,
     if is_leeward:
         yield _round_trip(target)
         yield from _losses(target)
+        yield from _refused(target)
     elif wants_leeward:
         yield Check("round trip", "fail", "not tried: there is no server", "see above")
     yield from _addresses(loaded, target, environ)
@@ -239,6 +242,27 @@ def _losses(target: Target) -> Iterator[Check]:
         detail,
         "lost: a spool was full or too old; missing: look with leeward spool status on the machine where they ran",
     )
+
+
+def _refused(target: Target) -> Iterator[Check]:
+    """What the server refused lately, and the cure; nothing if it cannot be asked, which the round trip has said."""
+    try:
+        listed = target.api("read").get("/api/refusals").document()["refusals"]
+    except (LeewardError, KeyError):
+        return
+    now_ms = time.time() * 1000
+    lately = [refusal for refusal in listed if now_ms - refusal["at_ms"] < REFUSED_LATELY_S * 1000]
+    if not lately:
+        before = f"; {len(listed)} before, see {target.url}/refused" if listed else ""
+        yield Check("refused", "ok", f"nothing within the last hour{before}")
+    for refusal in lately[:REFUSED_SHOWN]:
+        minutes = max(0, int(now_ms - refusal["at_ms"])) // 60_000
+        times = f", {refusal['count']:,} times" if refusal["count"] > 1 else ""
+        who = f"{refusal['client'] or 'a client'}" + (f", key …{refusal['key_tail']}" if refusal["key_tail"] else "")
+        detail = f"{minutes} min ago{times}: {refusal['path']} from {who}: {refusal['reason']}"
+        yield Check("refused", "warn", detail, refusal["cure"])
+    if len(lately) > REFUSED_SHOWN:
+        yield Check("refused", "ok", f"{len(lately) - REFUSED_SHOWN} more within the last hour: {target.url}/refused")
 
 
 def _addresses(loaded: Loaded, target: Target, environ: Mapping[str, str]) -> Iterator[Check]:

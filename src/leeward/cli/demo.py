@@ -10,7 +10,7 @@ import random
 import shutil
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -84,8 +84,10 @@ def _mark(directory: Path) -> None:
 
 def _run(loaded: Loaded, directory: Path, *, verbose: bool) -> None:
     from leeward.cli.hosting import host
+    from leeward.cli.keyless import OTLP_PORT, Keyless, try_listen
 
     listener = _listen(loaded)
+    keyless_listener = try_listen()
 
     from leeward.cli.traffic import Traffic
     from leeward.sender.client import Client
@@ -95,7 +97,15 @@ def _run(loaded: Loaded, directory: Path, *, verbose: bool) -> None:
     traffic: list[Traffic] = []
 
     class Demo(Application):
-        """The server, which tells the traffic when it stops."""
+        """The server, which tells the traffic when it stops, and takes OpenTelemetry's default port without a key."""
+
+        keyless: Keyless | None = None
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            if self.keyless is None:
+                await super().__call__(scope, receive, send)
+            else:
+                await self.keyless(super().__call__, scope, receive, send)
 
         def stopping(self) -> None:
             super().stopping()
@@ -111,13 +121,15 @@ def _run(loaded: Loaded, directory: Path, *, verbose: bool) -> None:
         client = Client(
             keys["write"], url, disabled=False, spool_dir=str(directory / "spool"), app=f"leeward-demo/{VERSION}"
         )
+        application.keyless = Keyless(OTLP_PORT, keys["write"]) if keyless_listener else None
         traffic.append(Traffic(client, random.Random()))  # noqa: S311 - it makes up a demo, not a secret
         traffic[0].start()
-        _say_ready(url, await application.control.create_sign_in_link(), directory)
+        link = await application.control.create_sign_in_link()
+        _say_ready(url, link, directory, takes_otlp=keyless_listener is not None)
 
     application = Demo(loaded.settings, directory, json_lines() if verbose else quiet, demo=True)
     try:
-        host(application, listener, ready)
+        host(application, listener, ready, further=[keyless_listener] if keyless_listener else ())
     finally:
         for source in traffic:
             source.stop()
@@ -146,7 +158,9 @@ def _listen(loaded: Loaded) -> socket.socket:
         raise
 
 
-def _say_ready(url: str, secret: str, directory: Path) -> None:
+def _say_ready(url: str, secret: str, directory: Path, *, takes_otlp: bool) -> None:
+    from leeward.cli.keyless import OTLP_PORT
+
     leeward = program()
     there = "" if url.endswith(":5330") else f" --host {url}"
     rows = (
@@ -154,6 +168,12 @@ def _say_ready(url: str, secret: str, directory: Path) -> None:
         ("Watch", f"{leeward} query --follow{there}", ""),
         ("Ask", f"{leeward} query --event-type provider.failed{there}", ""),
         ("Send yours", f"{leeward} send hello -p name=world{there}", ""),
+        ("", f"{leeward} connect sentry | posthog | otel | langfuse{there}", "the lines for your SDK"),
+        *(
+            (("", f"http://127.0.0.1:{OTLP_PORT}", "OpenTelemetry with its defaults, no key needed here"),)
+            if takes_otlp
+            else ()
+        ),
         ("API", f"{url}/docs", ""),
     )
     talk(f"leeward {VERSION} demo: real events through client, server, log and store")

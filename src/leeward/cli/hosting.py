@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,8 +49,14 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
-def host(application: Application, listener: socket.socket, on_ready: Callable[[str], Awaitable[None]]) -> None:
-    """Serve until a signal comes. `on_ready` gets the address once requests are answered.
+def host(
+    application: Application,
+    listener: socket.socket,
+    on_ready: Callable[[str], Awaitable[None]],
+    *,
+    further: Sequence[socket.socket] = (),
+) -> None:
+    """Serve until a signal comes. `on_ready` gets the address once requests are answered; `further` are served as well.
 
     Raises:
         LeewardError: a part cannot start.
@@ -68,7 +74,7 @@ def host(application: Application, listener: socket.socket, on_ready: Callable[[
 
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(serve(application, listener, ready))
+            runner.run(serve(application, listener, ready, further=further))
     except LeewardError as error:
         if error.code == "log_in_use":
             raise _held(error, application.data_dir) from None

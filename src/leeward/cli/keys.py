@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import quote
 
 import click
 
@@ -20,6 +21,19 @@ from leeward.errors import ConfigError, LeewardError, Refused, Unavailable
 __all__ = ["command"]
 
 _MEANINGS: Final = "write sends events, read asks, chat uses the gateway, admin does all."
+_COUNT: Final = click.IntRange(1, 2**53)
+
+
+_NONE: Final = 0  # what `none` on the command line becomes, as an option that is not given is None
+
+
+class _Limit(click.ParamType[int]):
+    """A number of events, or `none`."""
+
+    name = "limit"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return _NONE if value == "none" else _COUNT.convert(value, param, ctx)
 
 
 @group(
@@ -39,12 +53,29 @@ def command() -> None:
 @click.option("--scope", type=click.Choice(SCOPES), required=True, help=_MEANINGS)
 @click.option("--name", metavar="TEXT", help="What it is for [the scope's name].")
 @click.option("--project", metavar="NAME", default="default", help="Whose events [default].")
+@click.option("--per-minute", type=_COUNT, metavar="N", help="Events that it may bring a minute [no limit].")
+@click.option("--per-day", type=_COUNT, metavar="N", help="Events that it may bring a day, UTC [no limit].")
 @connection_options
 @click.option("--json", "as_json", is_flag=True, help="id, key, project, name and scope.")
-def create(*, scope: str, name: str | None, project: str, as_json: bool, **connection: str | None) -> None:
+def create(
+    *,
+    scope: str,
+    name: str | None,
+    project: str,
+    per_minute: int | None,
+    per_day: int | None,
+    as_json: bool,
+    **connection: str | None,
+) -> None:
     """Make a key; it is shown this once."""
     target = target_of(**connection, environ=os.environ)
-    wanted = {"scope": scope, "name": name or f"{scope} key", "project": project}
+    wanted = {
+        "scope": scope,
+        "name": name or f"{scope} key",
+        "project": project,
+        "per_minute": per_minute,
+        "per_day": per_day,
+    }
     try:
         made = _over_http_or_here(
             target,
@@ -64,7 +95,7 @@ def create(*, scope: str, name: str | None, project: str, as_json: bool, **conne
 
 @command.own("list", "leeward keys list", "leeward keys list --json | jq '.keys[].name'")
 @connection_options
-@click.option("--json", "as_json", is_flag=True, help="count, and keys with id, project, name, scope, last4, times.")
+@click.option("--json", "as_json", is_flag=True, help="count, and keys with all that is known of each.")
 def list_keys(*, as_json: bool, **connection: str | None) -> None:
     """List the keys, without their secrets."""
     found = _keys_of(target_of(**connection, environ=os.environ))
@@ -72,10 +103,19 @@ def list_keys(*, as_json: bool, **connection: str | None) -> None:
         show(json_text(json.dumps({"count": len(found), "keys": found})))
         return
     rows = [
-        (key["id"], key["scope"], key["name"], key["project"], "…" + key["last4"], _day(key["created_at"]), _state(key))
+        (
+            key["id"],
+            key["scope"],
+            key["name"],
+            key["project"],
+            "…" + key["last4"],
+            _day(key["created_at"]),
+            _quota(key),
+            _state(key),
+        )
         for key in found
     ]
-    for line in table(rows, ("id", "scope", "name", "project", "key", "made", "state")):
+    for line in table(rows, ("id", "scope", "name", "project", "key", "made", "quota", "state")):
         show(line)
 
 
@@ -116,6 +156,46 @@ def revoke(*, key_id: str, yes: bool, dry_run: bool, as_json: bool, **connection
         show(f"{printable(key['id'])}  {_state(key)}")
 
 
+@command.own(
+    "set-quota",
+    "leeward keys set-quota ID --per-day 100000",
+    "leeward keys set-quota ID --per-minute none",
+)
+@click.argument("key_id", metavar="ID", shell_complete=_complete_id)
+@click.option("--per-minute", type=_Limit(), metavar="N", help="Events a minute, or none for no limit [as it is].")
+@click.option("--per-day", type=_Limit(), metavar="N", help="Events a day, UTC, or none for no limit [as it is].")
+@connection_options
+@click.option("--json", "as_json", is_flag=True, help="The key as it is now.")
+def set_quota(
+    *,
+    key_id: str,
+    per_minute: int | None,
+    per_day: int | None,
+    as_json: bool,
+    **connection: str | None,
+) -> None:
+    """Limit how many events a key may bring; it holds from the next request."""
+    given = {"per_minute": per_minute, "per_day": per_day}
+    wanted = {name: None if limit == _NONE else limit for name, limit in given.items() if limit is not None}
+    if not wanted:
+        raise click.UsageError("give --per-minute or --per-day: a number of events, or none")
+    target = target_of(**connection, environ=os.environ)
+    try:
+        key = _over_http_or_here(
+            target,
+            lambda api: api.patch(f"/api/keys/{quote(key_id, safe='')}", wanted).document(),
+            lambda records: _set_quota_here(records, key_id, wanted),
+        )
+    except Refused as error:
+        if error.code == "key_not_found":
+            error.fix = "leeward keys list shows the ids"
+        raise
+    if as_json:
+        show(json_text(json.dumps(key)))
+    else:
+        show(f"{printable(key['id'])}  {_quota(key)}")
+
+
 def _keys_of(target: Target) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = _over_http_or_here(
         target, lambda api: api.get("/api/keys").document()["keys"], _list_here
@@ -152,11 +232,14 @@ def _answers(target: Target) -> bool:
 # In the database itself
 
 
-def _create_here(records: Any, wanted: dict[str, str]) -> dict[str, Any]:
+def _create_here(records: Any, wanted: dict[str, Any]) -> dict[str, Any]:
+    from leeward.server.quotas import Quota
+
     projects = {project.name: project.id for project in records.list_projects()}
     if wanted["project"] not in projects:
         raise Refused(f"there is no project {wanted['project']!r}", code="project_not_found")
-    key, token = records.create_key(projects[wanted["project"]], wanted["scope"], wanted["name"])
+    quota = Quota(wanted["per_minute"], wanted["per_day"])
+    key, token = records.create_key(projects[wanted["project"]], wanted["scope"], wanted["name"], quota)
     return {"id": key.id, "key": token, "project": wanted["project"], "name": key.name, "scope": key.scope}
 
 
@@ -170,6 +253,15 @@ def _revoke_here(records: Any, key_id: str) -> dict[str, Any]:
     return _fields(key, {project.id: project.name for project in records.list_projects()})
 
 
+def _set_quota_here(records: Any, key_id: str, wanted: dict[str, int | None]) -> dict[str, Any]:
+    from msgspec.structs import replace
+
+    key = records.set_quota(key_id, lambda quota: replace(quota, **wanted))
+    if key is None:
+        raise Refused(f"there is no key {key_id}", code="key_not_found")
+    return _fields(key, {project.id: project.name for project in records.list_projects()})
+
+
 def _fields(key: Any, projects: dict[int, str]) -> dict[str, Any]:
     """A key as the API gives it."""
     return {
@@ -180,11 +272,18 @@ def _fields(key: Any, projects: dict[int, str]) -> dict[str, Any]:
         "last4": key.last4,
         "created_at": key.created_at,
         "revoked_at": key.revoked_at,
+        "per_minute": key.quota.per_minute,
+        "per_day": key.quota.per_day,
     }
 
 
 def _day(time_ms: int) -> str:
     return f"{datetime.datetime.fromtimestamp(time_ms / 1000, datetime.UTC).astimezone():%Y-%m-%d}"
+
+
+def _quota(key: dict[str, Any]) -> str:
+    limits = [f"{key[name]:,} a {name[4:]}" for name in ("per_minute", "per_day") if key.get(name) is not None]
+    return ", ".join(limits) or "no limit"
 
 
 def _state(key: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Limits on a JSON object as raw bytes: depth, keys, string lengths, digits. Bytes that keep them are not touched.
 
-Limits    depth 64, 1,000 keys an object, 64 KiB a string (cut, the mark included), 1,000 digits a number, its sign,
-          point and exponent counted with them. A string is measured as it is encoded, escapes and all.
+Limits    depth 64, 1,000 keys an object, 64 KiB a string, or as the caller says (cut, the mark included), 1,000 digits
+          a number, its sign, point and exponent counted with them. A string is measured as it is encoded, escapes and
+          all.
 Promises  A payload within the limits comes back as the same object. One that is over a limit is either refused with
           a stable code or changed with the change named; numbers keep their spelling, whatever their size.
           The input must be well-formed JSON in valid UTF-8: the wire's decoder has seen to that.
@@ -15,11 +16,12 @@ from typing import Final
 
 from leeward.model import Dropped
 
-__all__ = ["DEPTH_MAX", "DIGITS_MAX", "KEYS_MAX", "STRING_BYTES_MAX", "bound"]
+__all__ = ["AI_STRING_BYTES_MAX", "DEPTH_MAX", "DIGITS_MAX", "KEYS_MAX", "STRING_BYTES_MAX", "bound"]
 
 DEPTH_MAX: Final = 64
 KEYS_MAX: Final = 1000
 STRING_BYTES_MAX: Final = 64 * 1024
+AI_STRING_BYTES_MAX: Final = 1 << 20  # prompts and answers of language models
 DIGITS_MAX: Final = 1000
 
 # Below this size no payload can have 1,000 keys, 1,000 digits in a number, or a string that is too long.
@@ -35,11 +37,12 @@ _SPLIT_ESCAPE = re.compile(
 _DIGIT_STRIDE: Final = DIGITS_MAX // 2
 
 
-def bound(raw: bytes) -> tuple[bytes, list[str]] | Dropped:
+def bound(raw: bytes, string_bytes_max: int = STRING_BYTES_MAX) -> tuple[bytes, list[str]] | Dropped:
     """Return *raw* within the limits and the list of changes made to it, or why it is refused.
 
     Args:
         raw: a JSON value (an object as a rule), well-formed.
+        string_bytes_max: of one string as it is encoded.
     """
     openings = raw.count(b"{") + raw.count(b"[")
     if len(raw) <= _SURELY_SHORT:
@@ -48,11 +51,11 @@ def bound(raw: bytes) -> tuple[bytes, list[str]] | Dropped:
     elif (
         openings <= DEPTH_MAX
         and raw.count(b":") <= KEYS_MAX
-        and len(raw) <= STRING_BYTES_MAX
+        and len(raw) <= string_bytes_max
         and not _may_hold_long_number(raw)
     ):
         return raw, []
-    return _walk(raw)
+    return _walk(raw, string_bytes_max)
 
 
 def _may_hold_long_number(raw: bytes) -> bool:
@@ -63,7 +66,7 @@ def _may_hold_long_number(raw: bytes) -> bool:
     )
 
 
-def _walk(raw: bytes) -> tuple[bytes, list[str]] | Dropped:
+def _walk(raw: bytes, string_bytes_max: int) -> tuple[bytes, list[str]] | Dropped:
     keys = [0]  # of each open object or array, outermost first; arrays count no keys
     cut: list[bytes] = []
     changes: list[str] = []
@@ -72,10 +75,10 @@ def _walk(raw: bytes) -> tuple[bytes, list[str]] | Dropped:
         token = match[0]
         first = token[0]
         if first == 0x22:
-            if len(token) > STRING_BYTES_MAX + 2:
-                cut += (raw[copied : match.start()], _cut_string(token))
+            if len(token) > string_bytes_max + 2:
+                cut += (raw[copied : match.start()], _cut_string(token, string_bytes_max))
                 copied = match.end()
-                changes.append(f"a string of {len(token) - 2} bytes was cut to {STRING_BYTES_MAX}")
+                changes.append(f"a string of {len(token) - 2} bytes was cut to {string_bytes_max}")
         elif first in b"{[":
             if len(keys) > DEPTH_MAX:
                 return Dropped("too_deep", f"nested deeper than {DEPTH_MAX} levels")
@@ -94,10 +97,10 @@ def _walk(raw: bytes) -> tuple[bytes, list[str]] | Dropped:
     return b"".join(cut), changes
 
 
-def _cut_string(token: bytes) -> bytes:
+def _cut_string(token: bytes, string_bytes_max: int) -> bytes:
     """Cut an encoded string (quotes included) at a whole character, and say so inside it."""
     mark = b" [cut: %d bytes]" % (len(token) - 2)
-    kept = token[1 : 1 + STRING_BYTES_MAX - len(mark)]
+    kept = token[1 : 1 + string_bytes_max - len(mark)]
     # An escape or a UTF-8 sequence may be split at the end: give up to its whole length back.
     split = _SPLIT_ESCAPE.search(kept)
     if split:

@@ -15,9 +15,8 @@ Limits    One `Effort` for all of a value: characters that are looked at closely
           text and key for which `may_hold_secret` says yes, every dict with names that are not known.
 
 The usual case must be cheap. One translation of the bytes into four classes (word, digit, separator, other) and three
-searches in C answer it for all texts of a dict at once: `may_hold_secret` costs 1.0 µs for 300 characters, where the
-search of one set of characters by `re` takes 1.5 µs, and one of prefixes 2.2 µs. Patterns are
-tried only at places that such a search has found.
+searches in C answer it for all texts of a dict at once: `may_hold_secret` costs 1.0 µs for 300 characters, where `re`
+takes 1.5 µs to find one set of characters. Patterns are tried only at places that such a search has found.
 """
 
 from __future__ import annotations
@@ -43,12 +42,14 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 __all__ = [
+    "KINDS",
     "REDACTED",
+    "RUN",
     "TEXT_CHARS_MIN",
     "Effort",
     "clean",
     "clean_text",
-    "is_secret_name",
+    "has_card_form",
     "learn_names",
     "load",
     "may_hold_secret",
@@ -96,11 +97,11 @@ def _classes(*members: tuple[bytes, bytes]) -> bytes:
     return bytes(table)
 
 
-_KINDS: Final = _classes((b"w", _LETTERS + b"-_"), (b"d", _DIGITS), (b"=", b"=:%"))
+KINDS: Final = _classes((b"w", _LETTERS + b"-_"), (b"d", _DIGITS), (b"=", b"=:%"))
 _WORDS: Final = _classes((b"w", _LETTERS + _DIGITS + b"-_"))
 _BASE64: Final = _classes((b"w", _LETTERS + _DIGITS + b"+/"))
 _AREAS: Final = _classes((b"w", _LETTERS + _DIGITS + b"-_+/.~="))
-_RUN: Final = "w" * RUN_CHARS_MIN
+RUN: Final = "w" * RUN_CHARS_MIN
 _RUN_BYTES: Final = b"w" * RUN_CHARS_MIN
 HEX: Final = "0123456789abcdefABCDEF-"
 HEX_LENGTHS: Final = frozenset((32, 36, 40, 64))  # UUIDs and digests: met often, and never a secret by their form
@@ -275,15 +276,14 @@ def _renamed(value: dict[str, Any], new_names: dict[str, str]) -> dict[str, Any]
 
 def may_hold_secret(text: str) -> bool:
     """Whether a text needs a closer look; False is certain."""
-    kinds = text.encode("ascii", "replace").translate(_KINDS).decode()  # searches are faster in a str
+    kinds = text.encode("ascii", "replace").translate(KINDS).decode()  # searches are faster in a str
     return (
-        "=" in kinds
-        or (kinds.count("d") >= CARD_DIGITS_MIN and _has_card_form(kinds))
-        or _RUN in kinds.replace("d", "w")
+        "=" in kinds or (kinds.count("d") >= CARD_DIGITS_MIN and has_card_form(kinds)) or RUN in kinds.replace("d", "w")
     )
 
 
-def _has_card_form(kinds: str) -> bool:
+def has_card_form(kinds: str) -> bool:
+    """Whether digits stand as on a card, in a text that was translated by `KINDS`."""
     run, spaced, hyphened, spaced_amex, hyphened_amex = _CARD_FORMS
     return run in kinds or spaced in kinds or hyphened in kinds or spaced_amex in kinds or hyphened_amex in kinds
 
@@ -309,10 +309,10 @@ def clean_text(text: str, effort: Effort | None = None) -> str:
 def _cleaned(text: str, level: int, effort: Effort) -> str:
     """`level`: out of how many layers of base64 the text was taken."""
     raw = text.encode("ascii", "replace")  # one byte a character: the same positions
-    kinds = raw.translate(_KINDS).decode()
+    kinds = raw.translate(KINDS).decode()
     has_separator = "=" in kinds
-    has_digits = kinds.count("d") >= CARD_DIGITS_MIN and _has_card_form(kinds)
-    first_run = kinds.replace("d", "w").find(_RUN)
+    has_digits = kinds.count("d") >= CARD_DIGITS_MIN and has_card_form(kinds)
+    first_run = kinds.replace("d", "w").find(RUN)
     if not (has_separator or has_digits or first_run >= 0):
         return text
     if effort.left <= 0:

@@ -9,6 +9,7 @@ Limits    A token of more than 256 bytes is no key. Failures are counted for 10,
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import ipaddress
@@ -25,6 +26,7 @@ from leeward.errors import ProtocolError, RateLimited
 
 if TYPE_CHECKING:
     from leeward.clock import Clock
+    from leeward.server.quotas import Quota
 
 __all__ = [
     "SCOPES",
@@ -37,6 +39,7 @@ __all__ = [
     "Session",
     "Sessions",
     "allows",
+    "basic_password",
     "bearer",
     "csrf_matches",
     "csrf_token",
@@ -44,6 +47,7 @@ __all__ = [
     "forbidden",
     "is_secret",
     "key_in_url",
+    "key_tail",
     "new_key",
     "new_secret",
     "session_cookie",
@@ -59,6 +63,8 @@ SESSION_COOKIE: Final = "leeward_session"
 WWW_AUTHENTICATE: Final = (b"www-authenticate", b"Bearer")
 
 TOKEN_BYTES_MAX: Final = 256
+BASIC_BYTES_MAX: Final = 1024
+TAIL_SHOWN_FROM_CHARS: Final = 24  # of a shorter key, four characters would be too much
 FAILURES_MAX: Final = 20
 FAILURES_WINDOW_S: Final = 60.0
 ADDRESSES_MAX: Final = 10_000
@@ -81,6 +87,7 @@ class Identity(msgspec.Struct, frozen=True):
     scope: str
     key_id: str
     last4: str
+    quota: Quota | None = None
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -202,6 +209,31 @@ def bearer(headers: Headers) -> bytes | None:
             return None
         found = token
     return found
+
+
+def basic_password(headers: Headers) -> bytes | None:
+    """Return the password of `Authorization: Basic`, or None when there is none, or more than one."""
+    found: bytes | None = None
+    for name, value in headers:
+        if name != b"authorization":
+            continue
+        scheme, _, encoded = value.partition(b" ")
+        if found is not None or scheme.lower() != b"basic" or len(encoded) > BASIC_BYTES_MAX:
+            return None
+        try:
+            found = base64.b64decode(encoded.strip(), validate=True).partition(b":")[2]
+        except ValueError:
+            return None
+    return found
+
+
+def key_tail(token: bytes | str | None) -> str:
+    """Return what a person may see of a key that was tried: its last four characters, of a long one only."""
+    if isinstance(token, bytes):
+        token = token[:TOKEN_BYTES_MAX].decode("ascii", "replace")
+    if not token or len(token) < TAIL_SHOWN_FROM_CHARS:
+        return ""
+    return token[:TOKEN_BYTES_MAX][-4:]
 
 
 def key_in_url(query_string: bytes) -> bool:

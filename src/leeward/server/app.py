@@ -21,6 +21,7 @@ from leeward.errors import ConfigError, LeewardError
 from leeward.journal.commit import GroupCommit
 from leeward.journal.log import Log
 from leeward.server.access import Access, Failures
+from leeward.server.admission import Admission, AdmissionLimits, LoopProbe
 from leeward.server.batches import Batches
 from leeward.server.blocks import Seals
 from leeward.server.clients import Clients
@@ -31,18 +32,23 @@ from leeward.server.dead_letters import DeadLetters
 from leeward.server.dispatch import Dispatch, Handler
 from leeward.server.door import Door
 from leeward.server.http import BodyLimits, ByteBudget
-from leeward.server.ingest import Ingest
 from leeward.server.manage import Manage
 from leeward.server.openapi import Reference
 from leeward.server.operations import Operations, PartState
 from leeward.server.overview import LiveOverview
-from leeward.server.pipeline import DATA, AdmissionLimits, Pipeline
+from leeward.server.pipeline import DATA, Pipeline
 from leeward.server.query import Cursors, Query
+from leeward.server.quotas import Quotas
 from leeward.server.reads import StoreReads
 from leeward.server.record import unpack_head
+from leeward.server.refusals import Refusals
+from leeward.server.resends import Resends
+from leeward.server.road import Road
 from leeward.server.routes import ROUTES
 from leeward.server.self_check import check_refusals
 from leeward.server.visibility import Visibility
+from leeward.server.wires import otlp, posthog, sentry
+from leeward.server.wires.native import Ingest
 from leeward.server.writer import BlockLimits, Writer
 from leeward.store.open import open_store
 from leeward.store.retention import DAY_MS
@@ -51,6 +57,7 @@ if TYPE_CHECKING:
     from leeward.clock import Clock
     from leeward.server.http import Receive, Scope, Send
     from leeward.server.logs import Report
+    from leeward.server.routes import Wire
     from leeward.settings.tree import Settings
 
 __all__ = ["Application"]
@@ -60,6 +67,7 @@ WRITER_STOP_SHARE: Final = 0.2  # of `shutdown_timeout_s`; half of it is the run
 COMMIT_STOP_SHARE: Final = 0.1
 DISK_BYTES_LOW: Final = 1 << 30
 LAG_BYTES_HIGH: Final = 256 << 20
+WAITING_BYTES_MAX: Final = 64 << 20  # handed to the log and not on stable storage yet
 
 
 class Application:
@@ -117,12 +125,6 @@ class Application:
             door=self.door,
             counters=self.counters,
             clock=self.clock,
-            limits=AdmissionLimits(
-                log_bytes_max=storage.log_bytes_max,
-                waiting_bytes_max=self.settings.server.inflight_bytes_max,
-                commit_wait_s_max=self.settings.server.commit_latency_max_s,
-            ),
-            unstored_bytes=self.unstored_bytes,
         )
         seals = await asyncio.to_thread(self._learn)
         self.commit = GroupCommit(self.log, on_group=self.pipeline.settle)
@@ -133,6 +135,7 @@ class Application:
         started = await control_started
         self.first_start = started.first_keys is not None
         await self._open_doors()
+        self._watch_pressure()
         self._ready = True
 
     def _learn(self) -> Seals:
@@ -204,39 +207,98 @@ class Application:
 
     async def _open_doors(self) -> None:
         server = self.settings.server
-        budget = ByteBudget(server.inflight_bytes_max)
+        self._budget = ByteBudget(server.inflight_bytes_max)
         access = Access(self.control.keys, Failures(self.clock))
+        road = await self._build_road(access)
         self._dispatch = Dispatch(
             ROUTES,
-            {**self._telemetry_handlers(budget), **self._other_handlers(budget, access)},
+            {**self._wire_handlers(road), **self._reading_handlers(), **self._other_handlers(access)},
             access=access,
             sessions=self.control.sessions,
             counters=self.counters,
             allowed_hosts=_host_check(server.host, server.allowed_hosts),
             report=self.report,
+            refusals={"posthog": posthog.refusal, "otlp": otlp.refusal, "sentry": sentry.refusal},
+            note=road.note,
         )
         await check_refusals(self._dispatch)
         self.counters.requests.clear()
         self.counters.refused.clear()
+        self.counters.wire_items.clear()
+        self.refusals.clear()
 
-    def _telemetry_handlers(self, budget: ByteBudget) -> dict[str, Handler]:
-        server = self.settings.server
-        batches = Batches(
+    async def _build_road(self, access: Access) -> Road:
+        server, storage = self.settings.server, self.settings.storage
+        budget = self._budget
+        self.admission = Admission(
+            AdmissionLimits(
+                log_bytes_max=storage.log_bytes_max,
+                waiting_bytes_max=min(server.inflight_bytes_max, WAITING_BYTES_MAX),
+                commit_wait_s_max=server.commit_latency_max_s,
+                held_bytes_max=server.inflight_bytes_max,
+            ),
+            unstored_bytes=self.unstored_bytes,
+            waiting_bytes=lambda: self.commit.waiting_bytes,
+            oldest_wait_s=lambda: self.commit.oldest_wait_s,
+            held_bytes=lambda: budget.held,
+        )
+        self.quotas = Quotas(self.data_dir / "quotas.json", clock=self.clock, report=self.report)
+        await asyncio.to_thread(self.quotas.load)
+        self.quotas.start()
+        self._running.append(self.quotas.stop)
+        self.refusals = Refusals(clock=self.clock)
+        unpacked_bytes_max: dict[Wire, int] = {
+            "native": server.body_unpacked_bytes_max,
+            "posthog": server.body_unpacked_bytes_max,
+            "otlp": server.otlp_body_unpacked_bytes_max,
+            "sentry": server.sentry_body_unpacked_bytes_max,
+        }
+        return Road(
+            self.pipeline,
+            admission=self.admission,
+            access=access,
+            quotas=self.quotas,
+            refusals=self.refusals,
+            counters=self.counters,
+            budget=budget,
+            resends=Resends(self.clock),
+            limits={
+                wire: BodyLimits(server.body_packed_bytes_max, size, server.body_timeout_s)
+                for wire, size in unpacked_bytes_max.items()
+            },
+            scrub=self.settings.privacy.scrub,
+        )
+
+    def _watch_pressure(self) -> None:
+        loop = asyncio.get_running_loop()
+        probe = LoopProbe(loop, self.admission.sample)
+        probe.start()
+        self._running.append(lambda: loop.call_soon_threadsafe(probe.stop))
+
+    def _wire_handlers(self, road: Road) -> dict[str, Handler]:
+        """The doors for events, by wire."""
+        storage_ms = self._retention_ms
+        self._batches = Batches(
             durable=self.pipeline.durable_batch,
             store=self.store.events,
             dead_letters=self.dead_letters,
             keeping_up=lambda: not self.writer.trouble,
             clock=self.clock,
-            retention_ms=self._retention_ms,
+            retention_ms=storage_ms,
             run=self.reads.run,
         )
-        ingest = Ingest(
-            self.pipeline,
-            limits=BodyLimits(server.body_packed_bytes_max, server.body_unpacked_bytes_max, server.body_timeout_s),
-            retention_seconds=self._retention_ms // 1000,
-            batch_state=batches.state,
-            budget=budget,
-        )
+        ingest = Ingest(road, retention_seconds=storage_ms // 1000, batch_state=self._batches.state)
+        handlers: dict[str, Handler] = {"ingest": ingest.ingest, "batch": ingest.batch}
+        for name, wire in (
+            ("posthog", posthog.Posthog(road)),
+            ("otlp", otlp.Otlp(road)),
+            ("sentry", sentry.Sentry(road)),
+        ):
+            wanted = {route.handler for route in ROUTES if route.handler.startswith(f"{name}_")}
+            handlers.update({handler: getattr(wire, handler.removeprefix(f"{name}_")) for handler in wanted})
+        return handlers
+
+    def _reading_handlers(self) -> dict[str, Handler]:
         query = Query(
             self.store.events,
             barrier=self.visibility,
@@ -247,15 +309,13 @@ class Application:
             run=self.reads.run,
         )
         return {
-            "ingest": ingest.ingest,
-            "batch": ingest.batch,
-            "batch_status": batches.status,
+            "batch_status": self._batches.status,
             "query": query.query,
             "clients": Clients(self.store.events, barrier=self.visibility, run=self.reads.run).clients,
         }
 
-    def _other_handlers(self, budget: ByteBudget, access: Access) -> dict[str, Handler]:
-        manage = Manage(self.control, dead_letters=self.dead_letters, pipeline=self.pipeline, budget=budget)
+    def _other_handlers(self, access: Access) -> dict[str, Handler]:
+        manage = Manage(self.control, dead_letters=self.dead_letters, pipeline=self.pipeline, budget=self._budget)
         operations = Operations(parts=self.parts, ready=lambda: self._ready, counters=self.counters)
         reference = Reference(ROUTES)
         overview = LiveOverview(
@@ -272,11 +332,15 @@ class Application:
             demo=self.demo,
             run=self.reads.run,
         )
-        pages = Dashboard(overview, sign_in=self.control, access=access, clock=self.clock, budget=budget)
+        pages = Dashboard(
+            overview, sign_in=self.control, access=access, clock=self.clock, budget=self._budget, refusals=self.refusals
+        )
         return {
             "keys_list": manage.keys_list,
             "keys_create": manage.keys_create,
             "keys_revoke": manage.keys_revoke,
+            "keys_set_quota": manage.keys_set_quota,
+            "refusals_list": self.refusals.list,
             "projects_list": manage.projects_list,
             "projects_create": manage.projects_create,
             "dead_letters_list": manage.dead_letters_list,

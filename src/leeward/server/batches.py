@@ -13,7 +13,7 @@ import msgspec
 from leeward.errors import ProtocolError, Unavailable
 from leeward.server.http import Request, Response, json_response
 from leeward.server.record import BATCH_ID
-from leeward.server.routes import BatchStatus, RefusedEvent
+from leeward.server.schemas import BatchStatus, RefusedEvent
 from leeward.store.clickhouse import StoreUnavailable
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from leeward.server.http import Request, Response, json_response
 from leeward.server.query import LIMIT_MAX, WAIT_MS_MAX, behind, check_names, whole_number
-from leeward.server.routes import CLIENTS_PARAMETERS, ClientInfo, ClientList
+from leeward.server.routes import CLIENTS_PARAMETERS
+from leeward.server.schemas import ClientInfo, ClientList
 from leeward.store.clickhouse import StoreUnavailable
 
 if TYPE_CHECKING:

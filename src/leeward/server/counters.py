@@ -26,6 +26,7 @@ class Counters:
         "refused",
         "requests",
         "stored",
+        "wire_items",
     )
 
     def __init__(self) -> None:
@@ -39,6 +40,8 @@ class Counters:
         self.requests: Counter[int] = Counter()  # by status
         self.client_lost: Counter[str] = Counter()  # by reason, as clients said; of not too many reasons
         self.client_fields_ignored = 0
+        # By protocol and outcome: accepted, duplicate, the code of a refusal, or what was thrown away on purpose.
+        self.wire_items: Counter[tuple[str, str]] = Counter()
 
     def count_client_lost(self, lost: Mapping[str, int]) -> None:
         """Count what a client said that it lost. Whoever may write may invent reasons: beyond some, they are others."""

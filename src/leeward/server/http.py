@@ -14,6 +14,7 @@ from leeward.server.unpack import unpack
 
 if TYPE_CHECKING:
     from leeward.server.access import Identity
+    from leeward.server.routes import Wire
 
 __all__ = [
     "BodyLimits",
@@ -24,9 +25,11 @@ __all__ = [
     "Request",
     "Response",
     "error_response",
-    "failure_response",
+    "failure",
     "json_response",
     "read_body",
+    "read_packed",
+    "unpack_body",
 ]
 
 Scope = MutableMapping[str, Any]
@@ -66,11 +69,12 @@ class ByteBudget:
 class Lease:
     """What one request holds of the budget."""
 
-    __slots__ = ("_budget", "_held")
+    __slots__ = ("_at_exit", "_budget", "_held")
 
     def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
         self._held = 0
+        self._at_exit: Callable[[], None] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -78,6 +82,13 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self._budget.held -= self._held
         self._held = 0
+        if self._at_exit is not None:
+            self._at_exit()
+            self._at_exit = None
+
+    def at_exit(self, ended: Callable[[], None]) -> None:
+        """Call this, too, when the lease ends."""
+        self._at_exit = ended
 
     def grow(self, count: int) -> None:
         """Hold *count* bytes more.
@@ -102,7 +113,19 @@ class ErrorBody(msgspec.Struct, omit_defaults=True):
 class Request:
     """One request, as its handler sees it."""
 
-    __slots__ = ("identity", "method", "path", "path_parameter", "query_string", "receive", "request_id", "scope")
+    __slots__ = (
+        "identity",
+        "key_tail",
+        "method",
+        "path",
+        "path_parameter",
+        "query_string",
+        "receive",
+        "request_id",
+        "route_path",
+        "scope",
+        "wire",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, request_id: str) -> None:
         self.scope = scope
@@ -113,6 +136,9 @@ class Request:
         self.path_parameter = ""  # what stood in the place of `{id}`
         self.query_string: bytes = scope["query_string"]
         self.identity: Identity | None = None  # who asks, as the access check found out; nobody on public routes
+        self.key_tail = ""  # the end of the key that was shown, right or wrong: for those who look after refusals
+        self.wire: Wire = "native"  # in which protocol, as the route's row says
+        self.route_path = ""  # the row's path: unlike `path` it holds nothing of the caller's
 
     @property
     def headers(self) -> Headers:
@@ -190,15 +216,15 @@ def error_response(error: LeewardError) -> Response:
         status = 429 if isinstance(error, RateLimited) else 503
         headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s or 1))))
     else:
-        return failure_response()
+        return error_response(failure())
     if error.fix:
         details.append(error.fix)
     return json_response(ErrorBody(error.message, error.code, details), status, headers)
 
 
-def failure_response() -> Response:
-    """The answer to a request that failed in here: why is for the log."""
-    return error_response(Unavailable("The server could not answer this request", retry_after_s=1))
+def failure() -> Unavailable:
+    """What a caller is told of a request that failed in here: why is for the log."""
+    return Unavailable("The server could not answer this request", retry_after_s=1)
 
 
 async def read_body(request: Request, limits: BodyLimits, lease: Lease) -> bytes:
@@ -210,15 +236,24 @@ async def read_body(request: Request, limits: BodyLimits, lease: Lease) -> bytes
         RateLimited: all running requests together hold too much.
         ClientGone: the client has left.
     """
+    packed = await read_packed(request, limits, lease)
+    return await unpack_body(packed, request.header(b"content-encoding"), limits, lease)
+
+
+async def read_packed(request: Request, limits: BodyLimits, lease: Lease) -> bytes:
+    """Read the whole body as it comes; raises as `read_body` does, but for its encoding."""
     declared = request.header(b"content-length")
     if declared.isdigit() and int(declared[:20]) > limits.packed_bytes_max:
         raise too_large(limits.packed_bytes_max)
     try:
         async with asyncio.timeout(limits.timeout_s):
-            packed = await _receive(request.receive, limits.packed_bytes_max, lease)
+            return await _receive(request.receive, limits.packed_bytes_max, lease)
     except TimeoutError:
         raise ProtocolError("The body did not arrive in time", code="timeout", status=408) from None
-    encoding = request.header(b"content-encoding")
+
+
+async def unpack_body(packed: bytes, encoding: bytes, limits: BodyLimits, lease: Lease) -> bytes:
+    """Undo a content encoding; none at all if *encoding* is empty. Raises as `read_body` does for it."""
     if not encoding:
         if len(packed) > limits.unpacked_bytes_max:
             raise too_large(limits.unpacked_bytes_max)

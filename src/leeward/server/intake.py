@@ -1,4 +1,7 @@
-"""Decoded native events → events within bounds and their rows. Pure: no clock, no door, no log; any thread may run it."""
+"""Decoded events of any wire → events that passed every stage, and their rows.
+
+Pure: no clock, no door, no log; any thread may run it.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ from leeward.errors import ProtocolError
 from leeward.model import Dropped, Event
 from leeward.scrub.bounds import bound
 from leeward.server.record import row
+from leeward.server.stages import REPLACED, bounded, settled
 from leeward.wire import native, native_encode
 from leeward.wire.text import has_replacement, repair
 
-__all__ = ["Prepared", "prepare", "prepare_body"]
+__all__ = ["Prepared", "prepare", "prepare_body", "prepare_events"]
 
-_CHANGES_KEY: Final = b'"leeward.changed"'
 _ENCODE = msgspec.json.Encoder().encode
 _DECODE_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _RANDOM_BYTES: Final = 10
@@ -36,7 +39,7 @@ class Prepared(msgspec.Struct, frozen=True):
     made_here: list[bool]
 
 
-def prepare_body(body: bytes, *, project: int, received_at: int, batch_id: str = "") -> Prepared:
+def prepare_body(body: bytes, *, project: int, received_at: int, batch_id: str = "", scrub: bool = True) -> Prepared:
     """Decode a native body (one event, or an array of them) and prepare its events.
 
     Raises:
@@ -44,11 +47,44 @@ def prepare_body(body: bytes, *, project: int, received_at: int, batch_id: str =
     """
     text, repaired = repair(body)
     events = native.decode_events(text)
-    return prepare(events, project=project, received_at=received_at, batch_id=batch_id, repaired=repaired)
+    return prepare(events, project=project, received_at=received_at, batch_id=batch_id, repaired=repaired, scrub=scrub)
+
+
+def prepare_events(items: Sequence[Event | Dropped], *, repaired: bool, scrub: bool = True) -> Prepared:
+    """Take events that a wire's decoder has mapped through all stages. One without an id is given one here.
+
+    Args:
+        items: in the sender's order.
+        repaired: whether broken text was replaced anywhere in the request.
+        scrub: whether secrets are taken out.
+    """
+    prepared: list[Event | Dropped] = []
+    rows: list[bytes] = []
+    made_here: list[bool] = []
+    for item in items:
+        done = item
+        fresh = False
+        if isinstance(done, Event):
+            if not done.id:
+                fresh = True
+                made = native_encode.uuid7(done.received_at, os.urandom(_RANDOM_BYTES))
+                done = msgspec.structs.replace(done, id=made)
+            within = bounded(done, repaired=repaired)
+            done = within if isinstance(within, Dropped) else settled(*within, scrub=scrub)
+        prepared.append(done)
+        rows.append(row(done) if isinstance(done, Event) else b"")
+        made_here.append(fresh)
+    return Prepared(prepared, rows, made_here)
 
 
 def prepare(
-    events: Sequence[native.NativeEvent | Dropped], *, project: int, received_at: int, batch_id: str, repaired: bool
+    events: Sequence[native.NativeEvent | Dropped],
+    *,
+    project: int,
+    received_at: int,
+    batch_id: str,
+    repaired: bool,
+    scrub: bool = True,
 ) -> Prepared:
     """Give every event its id, its bounds and its row.
 
@@ -58,14 +94,16 @@ def prepare(
         received_at: milliseconds since 1970.
         batch_id: the sender's, or "". With it, an event without an id gets one that a replay gets again.
         repaired: whether broken text was replaced anywhere in the request.
+        scrub: whether secrets are taken out.
     """
     prepared: list[Event | Dropped] = []
     rows: list[bytes] = []
     made_here: list[bool] = []
     for index, event in enumerate(events):
         fresh = False
+        done: Event | Dropped
         if isinstance(event, Dropped):
-            done: Event | Dropped = event
+            done = event
         else:
             event_id = event.id
             if not event_id:
@@ -75,46 +113,47 @@ def prepare(
                     if batch_id
                     else native_encode.uuid7(received_at, os.urandom(_RANDOM_BYTES))
                 )
-            done = _event(event, project, received_at, event_id, batch_id, repaired)
+            mapped = _mapped(event, project, received_at, event_id, batch_id, repaired)
+            done = mapped if isinstance(mapped, Dropped) else settled(*mapped, scrub=scrub)
         prepared.append(done)
         rows.append(b"" if isinstance(done, Dropped) else row(done))
         made_here.append(fresh)
     return Prepared(prepared, rows, made_here)
 
 
-def _event(
+def _mapped(
     event: native.NativeEvent, project: int, received_at: int, event_id: str, batch_id: str, repaired: bool
-) -> Event | Dropped:
+) -> tuple[Event, list[str]] | Dropped:
+    """The event within bounds, and what was changed for that."""
     data = bytes(event.data)
     if data in {b"", b"null"}:
         data = b"{}"
-    bounded = bound(data)
-    if isinstance(bounded, Dropped):
-        return bounded
-    data, changes = bounded
+    # Bounds come before the mapping here: it looks into the payload for what has a column.
+    within = bound(data)
+    if isinstance(within, Dropped):
+        return within
+    data, changes = within
     attributes = b""
     if event.attributes or isinstance(event, native.UnfoldedEvent):
         try:
             attributes = native.attributes(event)
         except ProtocolError as error:
             return Dropped(error.code, error.message)
-        bounded = bound(attributes)
-        if isinstance(bounded, Dropped):
-            return bounded
-        attributes, more = bounded
+        within = bound(attributes)
+        if isinstance(within, Dropped):
+            return within
+        attributes, more = within
         changes = [*changes, *more]
         if isinstance(event, native.UnfoldedEvent) and event.error_rest:
-            bounded = bound(_ENCODE(event.error_rest))
-            if isinstance(bounded, Dropped):
-                return bounded
-            rest, more = bounded
+            within = bound(_ENCODE(event.error_rest))
+            if isinstance(within, Dropped):
+                return within
+            rest, more = within
             event.error_rest = _DECODE_FIELDS(rest)
             changes = [*changes, *more]
     if repaired and has_replacement(data):
-        changes = [*changes, "characters that cannot be stored were replaced by U+FFFD"]
-    if changes:
-        attributes = _with_changes(attributes, changes)
-    return native.to_event(
+        changes = [*changes, REPLACED]
+    mapped = native.to_event(
         event,
         project=project,
         received_at=received_at,
@@ -123,13 +162,7 @@ def _event(
         attributes=attributes,
         batch_id=batch_id,
     )
-
-
-def _with_changes(attributes: bytes, changes: list[str]) -> bytes:
-    entry = _CHANGES_KEY + b":" + _ENCODE(changes)
-    if attributes in {b"", b"{}"}:
-        return b"{" + entry + b"}"
-    return attributes[:-1] + b"," + entry + b"}"
+    return mapped if isinstance(mapped, Dropped) else (mapped, changes)
 
 
 def _derived_id(project: int, batch_id: str, index: int, event: native.NativeEvent) -> str:

@@ -9,13 +9,15 @@ import msgspec
 
 from leeward.errors import ProtocolError
 from leeward.server.http import BodyLimits, ByteBudget, Request, Response, json_response, read_body
+from leeward.server.quotas import Quota
 from leeward.server.record import event_of
-from leeward.server.routes import (
+from leeward.server.schemas import (
     DeadLetterInfo,
     DeadLetterList,
     KeyCreate,
     KeyInfo,
     KeyList,
+    KeyQuota,
     NewKey,
     ProjectCreate,
     ProjectInfo,
@@ -63,12 +65,32 @@ class Manage:
         projects = {project.name: project.id for project in await self._control.list_projects()}
         if wanted.project not in projects:
             raise ProtocolError(f"There is no project {wanted.project!r}", code="project_not_found", status=404)
-        key, token = await self._control.create_key(projects[wanted.project], wanted.scope, wanted.name or wanted.scope)
+        key, token = await self._control.create_key(
+            projects[wanted.project],
+            wanted.scope,
+            wanted.name or wanted.scope,
+            Quota(wanted.per_minute, wanted.per_day),
+        )
         return json_response(NewKey(key.id, token, wanted.project, key.name, key.scope))
 
     async def keys_revoke(self, request: Request) -> Response:
         """Revoke a key."""
         key = await self._control.revoke_key(request.path_parameter)
+        if key is None:
+            raise ProtocolError("There is no such key", code="key_not_found", status=404)
+        return json_response(_key_info(key, await self._project_names()))
+
+    async def keys_set_quota(self, request: Request) -> Response:
+        """Set how many events a key may bring; what the request leaves out stays."""
+        wanted = await self._take(request, KeyQuota)
+
+        def change(quota: Quota) -> Quota:
+            return Quota(
+                quota.per_minute if wanted.per_minute is msgspec.UNSET else wanted.per_minute,
+                quota.per_day if wanted.per_day is msgspec.UNSET else wanted.per_day,
+            )
+
+        key = await self._control.set_quota(request.path_parameter, change)
         if key is None:
             raise ProtocolError("There is no such key", code="key_not_found", status=404)
         return json_response(_key_info(key, await self._project_names()))
@@ -127,4 +149,14 @@ def _is_batch(row: bytes) -> bool:
 
 
 def _key_info(key: Key, names: dict[int, str]) -> KeyInfo:
-    return KeyInfo(key.id, names.get(key.project, ""), key.name, key.scope, key.last4, key.created_at, key.revoked_at)
+    return KeyInfo(
+        key.id,
+        names.get(key.project, ""),
+        key.name,
+        key.scope,
+        key.last4,
+        key.created_at,
+        key.revoked_at,
+        key.quota.per_minute,
+        key.quota.per_day,
+    )

@@ -47,8 +47,8 @@ _HEADERS: Final[dict[int, Json]] = {401: _WHO, 429: _RETRY_AFTER, 503: _RETRY_AF
 
 
 def document(routes: Iterable[Route], version: str) -> Json:
-    """Describe every row that is not a page."""
-    described = [route for route in routes if not route.page]
+    """Describe every row of our own protocol that is not a page; the others have specifications of their own."""
+    described = [route for route in routes if not route.page and route.wire == "native"]
     types: list[Any] = [ErrorBody]
     types += [side for route in described for side in (route.takes, route.gives, route.refuses) if side is not None]
     schemas, components = msgspec.json.schema_components(types, ref_template=_SCHEMA)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import msgspec
 
 from leeward.server.http import Request, Response, json_response
-from leeward.server.routes import Health
+from leeward.server.schemas import Health
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -140,6 +140,14 @@ class _Collector:
             "Batches whose client field could not be read; their events were taken.",
             value=counters.client_fields_ignored,
         )
+        items = CounterMetricFamily(
+            "leeward_wire_items",
+            "What requests brought, by protocol and outcome: accepted, duplicate, why refused, or what is not kept.",
+            labels=["wire", "outcome"],
+        )
+        for (wire, outcome), count in sorted(counters.wire_items.items()):
+            items.add_metric([wire, outcome], count)
+        yield items
         yield CounterMetricFamily("leeward_blocks_stored", "Blocks loaded into the store.", value=counters.blocks)
         requests = CounterMetricFamily("leeward_http_requests", "HTTP requests answered.", labels=["status"])
         for status, count in sorted(counters.requests.items()):

@@ -95,6 +95,7 @@ class LiveOverview:
             stored=counters.stored,
             duplicates=counters.duplicates_at_door + counters.duplicates_at_load,
             refused=dict(counters.refused),
+            wire_items=dict(counters.wire_items),
             dead=len(self._dead_letters),
             lost=log.damaged_spans,
             demo=self._demo,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from leeward.errors import LeewardError, ProtocolError, RateLimited, Unavailable
+from leeward.errors import LeewardError, ProtocolError, Unavailable
 from leeward.journal.frame import NO_BATCH, Record
 from leeward.model import Dropped, Event
 from leeward.server.door import Door, event_key, key_code
@@ -28,18 +28,10 @@ if TYPE_CHECKING:
     from leeward.server.intake import Prepared
     from leeward.wire.client import ClientReport
 
-__all__ = ["DATA", "AdmissionLimits", "Outcome", "Pipeline"]
+__all__ = ["DATA", "Outcome", "Pipeline"]
 
 DATA: Final = 1
 _BACKWARD_STEP_MS_MAX: Final = 1000
-
-
-class AdmissionLimits(msgspec.Struct, frozen=True):
-    """Beyond these the server says so at once instead of queueing: bytes, and seconds that a group commit may take."""
-
-    log_bytes_max: int = 2 << 30
-    waiting_bytes_max: int = 64 << 20
-    commit_wait_s_max: float = 2.0
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -90,14 +82,10 @@ class Pipeline:
         door: Door,
         counters: Counters,
         clock: Clock,
-        limits: AdmissionLimits,
-        unstored_bytes: Callable[[], int],
     ) -> None:
         self._door = door
         self._counters = counters
         self._clock = clock
-        self._limits = limits
-        self._unstored_bytes = unstored_bytes
         self._loop = asyncio.get_running_loop()
         self._commit: GroupCommit[Any] | None = None
         self.newest_received_ms = 0
@@ -121,23 +109,6 @@ class Pipeline:
             return self.newest_received_ms
         self.newest_received_ms = now
         return now
-
-    def check_admission(self) -> None:
-        """Refuse before any work is done.
-
-        Raises:
-            Unavailable: the log holds as much as it may of what the store has not taken yet.
-            RateLimited: too much waits for the disk, or has waited for too long.
-        """
-        commit = self._commit
-        assert commit is not None
-        if self._unstored_bytes() > self._limits.log_bytes_max:
-            raise Unavailable("The log is full: the store has been behind for too long", retry_after_s=30)
-        if (
-            commit.waiting_bytes > self._limits.waiting_bytes_max
-            or commit.oldest_wait_s > self._limits.commit_wait_s_max
-        ):
-            raise RateLimited("Too much is being sent at once", retry_after_s=1)
 
     async def take(self, prepared: Prepared, *, project: int, received_at: int, with_keys: bool) -> Outcome:
         """Take one request's events; return when they are on stable storage.

@@ -18,7 +18,8 @@ from leeward.errors import ProtocolError, Unavailable
 from leeward.model import KINDS, LEVELS
 from leeward.server.door import event_key, key_code
 from leeward.server.http import Request, Response, json_response
-from leeward.server.routes import QUERY_PARAMETERS, QueryAnswer
+from leeward.server.routes import QUERY_PARAMETERS
+from leeward.server.schemas import QueryAnswer
 from leeward.store.clickhouse import StoreUnavailable
 from leeward.store.events import EventQuery
 from leeward.store.retention import DAY_MS

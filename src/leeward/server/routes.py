@@ -5,287 +5,46 @@ Dispatch, the access check, the OpenAPI document, the reference page and the sta
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
-from leeward.wire.client import NUMBER_MAX, PROCESS_PATTERN, REASON_PATTERN, REASONS_MAX
+from leeward.server.refusals import RefusalList
+from leeward.server.schemas import (
+    BatchAnswer,
+    BatchIn,
+    BatchStatus,
+    ClientList,
+    DeadLetterList,
+    EventIn,
+    Health,
+    IngestAnswer,
+    KeyCreate,
+    KeyInfo,
+    KeyList,
+    KeyQuota,
+    NewKey,
+    ProjectCreate,
+    ProjectInfo,
+    ProjectList,
+    QueryAnswer,
+    Replayed,
+)
 
-__all__ = ["ROUTES", "Route"]
+__all__ = ["ROUTES", "Route", "Wire"]
 
 Scope = Literal["public", "write", "read", "chat", "admin"]
-KeyIn = Literal["none", "header", "header or session"]
-
-
-_Name = Annotated[str, msgspec.Meta(max_length=200)]
-_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-
-
-# -- what goes in and out --------------------------------------------------------------------------------------------
-
-
-class ErrorFields(msgspec.Struct):
-    """What went wrong, where an event is an error. Other fields are kept too."""
-
-    type: str = ""
-    message: str = ""
-    stack: str = ""
-    category: Literal["network", "authentication", "provider", "mcp", "channel", "other"] = "other"
-    provider: str = ""
-    status: int | str = ""
-    fingerprint: str = ""
-
-
-class EventIn(msgspec.Struct):
-    """One event. Only `event_type` is required, or `event`, which is its older name.
-
-    What `data` says of provider, model, tokens, duration, status, value and unit counts where the event itself does not
-    say it. Other fields of the top level come out again under `attributes`.
-    """
-
-    event_type: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    event: _Name = ""
-    data: dict[str, Any] = {}
-    attributes: dict[str, Any] = {}
-    id: Annotated[str, msgspec.Meta(max_length=128)] = ""
-    timestamp: float | str | None = None
-    kind: Literal["event", "exception", "span", "log", "metric"] | None = None
-    level: Literal["DEBUG", "INFO", "WARN", "ERROR", "FATAL"] | None = None
-    distinct_id: _Name = ""
-    session_id: _Name = ""
-    device_id: _Name = ""
-    correlation_id: _Name = ""
-    trace_id: _Name = ""
-    span_id: _Name = ""
-    parent_span_id: _Name = ""
-    service: _Name = ""
-    provider: _Name = ""
-    model: _Name = ""
-    status: float | str | None = None
-    duration_ms: float | None = None
-    value: float | None = None
-    unit: _Name = ""
-    input_tokens: _Count | None = None
-    output_tokens: _Count | None = None
-    error: ErrorFields | None = None
-
-
-class LostIn(msgspec.Struct):
-    """How many events a client lost for a reason."""
-
-    reason: Annotated[str, msgspec.Meta(pattern=f"^{REASON_PATTERN}$")]
-    count: Annotated[int, msgspec.Meta(ge=0, le=NUMBER_MAX)]
-
-
-class ClientIn(msgspec.Struct):
-    """What a client says of itself, so that losses on the way can be told.
-
-    `process` names one run of a client, which numbers its events 1, 2, 3, … over all its batches. The events of this
-    batch lie between `first` and `last`, not necessarily without gaps. `lost` is what the client lost by itself since it
-    last said so. It counts once for a batch id. A field that is not so is ignored; it never refuses a batch.
-    """
-
-    process: Annotated[str, msgspec.Meta(pattern=f"^{PROCESS_PATTERN}$")]
-    first: Annotated[int, msgspec.Meta(ge=1, le=NUMBER_MAX)]
-    last: Annotated[int, msgspec.Meta(ge=1, le=NUMBER_MAX)]
-    lost: Annotated[list[LostIn], msgspec.Meta(max_length=REASONS_MAX)] = []
-
-
-class BatchIn(msgspec.Struct):
-    """Events under an id that makes a repeat of the batch known."""
-
-    events: Annotated[list[EventIn], msgspec.Meta(min_length=1, max_length=1000)]
-    batch_id: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._:-]{1,128}$")] = ""
-    client: ClientIn | None = None
-
-
-class IngestResult(msgspec.Struct, omit_defaults=True):
-    """What became of one event."""
-
-    success: bool
-    id: str = ""
-    key: str = ""
-    code: str = ""
-    error: str = ""
-
-
-class RefusedEvent(msgspec.Struct):
-    """One event of a request that was not taken, by its place in the request."""
-
-    index: int
-    code: str
-    error: str
-
-
-class IngestAnswer(msgspec.Struct):
-    """`results` is given for fewer than 100 events; from 100 on `errors` lists what was refused."""
-
-    accepted: int
-    total: int
-    duplicates: int
-    timestamp: int
-    retention_seconds: int
-    results: list[IngestResult] | msgspec.UnsetType = msgspec.UNSET
-    errors: list[RefusedEvent] | msgspec.UnsetType = msgspec.UNSET
-
-
-class BatchAnswer(msgspec.Struct):
-    """What became of a batch; the same for the same batch, but for its status."""
-
-    batch_id: str
-    status: Literal["completed", "processing", "failed"]
-    accepted: int
-    total: int
-    duplicates: int
-    event_count: int
-    timestamp: int
-    events: list[str]
-    errors: list[RefusedEvent]
-
-
-class BatchStatus(msgspec.Struct):
-    """Where a batch stands."""
-
-    batch_id: str
-    event_count: int
-    timestamp: int
-    status: Literal["completed", "processing", "failed"]
-    events: list[str]
-    errors: list[RefusedEvent]
-    updated_at: int
-
-
-class QueryAnswer(msgspec.Struct):
-    """One page of events, newest first unless asked otherwise."""
-
-    count: int
-    events: list[dict[str, Any]]
-    next_cursor: str | None
-
-
-class ClientInfo(msgspec.Struct):
-    """One run of a client.
-
-    `highest` is the highest number of its events, `received` how many of them arrived, `lost` what it says that it lost,
-    by reason. `missing` are the others up to the highest: on their way, or lost without its knowing.
-    """
-
-    process: str
-    first_seen: int
-    last_seen: int
-    highest: int
-    received: int
-    lost: dict[str, int]
-    missing: int
-
-
-class ClientList(msgspec.Struct):
-    """Clients that number their events and were seen lately: those with losses or missing events first.
-
-    `count` are listed. `total`, `lost` and `missing` are of all, listed or not.
-    """
-
-    count: int
-    clients: list[ClientInfo]
-    total: int
-    lost: int
-    missing: int
-
-
-class KeyCreate(msgspec.Struct, forbid_unknown_fields=True):
-    """The key to make. Without a name it is called as its scope."""
-
-    scope: Literal["write", "read", "chat", "admin"]
-    name: str = ""
-    project: str = "default"
-
-
-class KeyInfo(msgspec.Struct):
-    """A key, without its secret."""
-
-    id: str
-    project: str
-    name: str
-    scope: str
-    last4: str
-    created_at: int
-    revoked_at: int | None
-
-
-class NewKey(msgspec.Struct):
-    """A new key with its secret, shown this once."""
-
-    id: str
-    key: str
-    project: str
-    name: str
-    scope: str
-
-
-class KeyList(msgspec.Struct):
-    """All keys."""
-
-    count: int
-    keys: list[KeyInfo]
-
-
-class ProjectCreate(msgspec.Struct, forbid_unknown_fields=True):
-    """The project to make."""
-
-    name: str
-
-
-class ProjectInfo(msgspec.Struct):
-    """A project; its number stands in Sentry addresses."""
-
-    id: int
-    name: str
-    created_at: int
-
-
-class ProjectList(msgspec.Struct):
-    """All projects."""
-
-    count: int
-    projects: list[ProjectInfo]
-
-
-class DeadLetterInfo(msgspec.Struct):
-    """Events that the store refuses, and why."""
-
-    id: str
-    count: int
-    at: int
-    reason: str
-    batch_ids: list[str]
-
-
-class DeadLetterList(msgspec.Struct):
-    """All events that wait because the store refuses them."""
-
-    count: int
-    letters: list[DeadLetterInfo]
-    unreadable: list[str]
-
-
-class Replayed(msgspec.Struct):
-    """How many events went back into the log."""
-
-    replayed: int
-
-
-class Health(msgspec.Struct):
-    """healthy and degraded answer 200, unhealthy 503."""
-
-    status: Literal["healthy", "degraded", "unhealthy"]
-    parts: dict[str, dict[str, Any]]
-
-
-# -- the table -------------------------------------------------------------------------------------------------------
+KeyIn = Literal["none", "header", "header or session", "basic", "wire"]
+Wire = Literal["native", "posthog", "otlp", "sentry"]
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """One row. `handler` is the name under which the application registers the function that answers."""
+    """One row. `handler` is the name under which the application registers the function that answers.
+
+    A path may have one `{id}` in the place of a whole segment. `key_in` says where the key stands: `header` is ours
+    (Bearer or X-API-Key), `basic` the password of HTTP's basic form, and `wire` the place that the protocol has for it,
+    in body, query or a header of its own, where its handler finds it. `wire` also rules the form of refusals.
+    """
 
     method: Literal["GET", "POST", "DELETE", "PATCH"]
     path: str
@@ -293,6 +52,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     handler: str
     summary: str
     key_in: KeyIn = "header"
+    wire: Wire = "native"
+    cors: bool = False  # browsers of any site may call it; no cookie counts here
     takes: Any = None
     gives: Any = None
     refuses: Any = None  # what a 400 may hold instead of the common form
@@ -327,7 +88,7 @@ CLIENTS_PARAMETERS: Final = (
 _BODY_STATUSES: Final = (400, 408, 413, 415)
 _INGEST_STATUSES: Final = (*_BODY_STATUSES, 401, 403, 429, 503)
 
-ROUTES: Final[tuple[Route, ...]] = (
+_NATIVE: Final[tuple[Route, ...]] = (
     Route(
         method="POST",
         path="/api/telemetry/ingest",
@@ -405,6 +166,25 @@ ROUTES: Final[tuple[Route, ...]] = (
         summary="Revoke a key; it holds from the next request.",
         gives=KeyInfo,
         statuses=(401, 403, 429, 404),
+    ),
+    Route(
+        method="PATCH",
+        path="/api/keys/{id}",
+        scope="admin",
+        handler="keys_set_quota",
+        summary="Set how many events a key may bring; it holds from the next request.",
+        takes=KeyQuota,
+        gives=KeyInfo,
+        statuses=(*_BODY_STATUSES, 401, 403, 429, 404),
+    ),
+    Route(
+        method="GET",
+        path="/api/refusals",
+        scope="read",
+        handler="refusals_list",
+        summary="Ask what was refused lately, in any protocol, why, and what to do about it.",
+        gives=RefusalList,
+        statuses=(401, 403, 429),
     ),
     Route(
         method="GET",
@@ -551,4 +331,108 @@ ROUTES: Final[tuple[Route, ...]] = (
         summary="The changing part of the overview.",
         page=True,
     ),
+    Route(
+        method="GET",
+        path="/refused",
+        scope="read",
+        key_in="header or session",
+        handler="page",
+        summary="What was refused lately, and what to do about it.",
+        page=True,
+    ),
 )
+
+
+# -- other protocols: described by their own specifications, so the OpenAPI document leaves them out ------------------------
+
+
+def _posthog(method: Literal["GET", "POST"], path: str, handler: str, summary: str) -> Route:
+    """Events: the key is in the body, or in the query string."""
+    return Route(
+        method=method,
+        path=path,
+        scope="write",
+        key_in="wire",
+        wire="posthog",
+        cors=True,
+        handler=f"posthog_{handler}",
+        summary=summary,
+    )
+
+
+def _posthog_quiet(method: Literal["GET", "POST"], path: str, handler: str, summary: str) -> Route:
+    """What PostHog has and leeward has not: the same harmless answer for everybody, so that an SDK goes on."""
+    return Route(
+        method=method,
+        path=path,
+        scope="public",
+        key_in="none",
+        wire="posthog",
+        cors=True,
+        handler=f"posthog_{handler}",
+        summary=summary,
+    )
+
+
+def _otlp(path: str, handler: str, summary: str, *, key_in: KeyIn = "header") -> Route:
+    return Route(
+        method="POST",
+        path=path,
+        scope="write",
+        key_in=key_in,
+        wire="otlp",
+        cors=True,
+        handler=f"otlp_{handler}",
+        summary=summary,
+    )
+
+
+def _sentry(path: str, handler: str, summary: str) -> Route:
+    return Route(
+        method="POST",
+        path=path,
+        scope="write",
+        key_in="wire",
+        wire="sentry",
+        cors=True,
+        handler=f"sentry_{handler}",
+        summary=summary,
+    )
+
+
+_POSTHOG_PATHS: Final = ("/batch", "/capture", "/e", "/i/v0/e", "/track", "/engage")
+_CAPTURE: Final = "PostHog: events, one or many, in any of its shapes and encodings."
+
+_WIRES: Final[tuple[Route, ...]] = (
+    *(_posthog("POST", path, "capture", _CAPTURE) for path in _POSTHOG_PATHS),
+    *(_posthog("GET", path, "capture", "PostHog: events in the parameter `data`.") for path in _POSTHOG_PATHS),
+    _posthog("POST", "/i/v0/ai/batch", "capture", "PostHog: events of language models."),
+    _posthog("POST", "/i/v1/analytics/events", "v1", "PostHog: events, with an answer for each."),
+    _posthog("POST", "/i/v1/ai/events", "v1", "PostHog: events of language models, with an answer for each."),
+    _posthog("POST", "/s", "replay", "PostHog: session recordings are taken, counted and not kept."),
+    _posthog("POST", "/i/v1/logs", "logs", "posthog-js: log records."),
+    _posthog("POST", "/i/v1/metrics", "metrics", "posthog-js: metrics."),
+    _posthog("POST", "/i/v1/traces", "traces", "posthog-js: traces."),
+    _posthog_quiet("POST", "/flags", "flags", "PostHog: there are no feature flags."),
+    _posthog_quiet("POST", "/decide", "flags", "PostHog: there are no feature flags."),
+    _posthog_quiet("GET", "/array/{id}/config", "config", "posthog-js: what is switched on, which is capturing."),
+    _posthog_quiet("GET", "/api/surveys", "surveys", "PostHog: there are no surveys."),
+    _posthog_quiet("GET", "/api/product_tours", "product_tours", "PostHog: there are no product tours."),
+    _posthog_quiet("GET", "/api/web_experiments", "web_experiments", "PostHog: there are no experiments."),
+    _posthog_quiet("GET", "/api/feature_flag/local_evaluation", "definitions", "PostHog: there are no feature flags."),
+    _posthog_quiet("GET", "/flags/definitions", "definitions", "PostHog: there are no feature flags."),
+    _posthog_quiet(
+        "GET",
+        "/api/projects/@current/feature_flags/{id}/remote_config",
+        "remote_config",
+        "PostHog: there is no such feature flag.",
+    ),
+    _otlp("/v1/traces", "traces", "OpenTelemetry: spans."),
+    _otlp("/v1/metrics", "metrics", "OpenTelemetry: metrics."),
+    _otlp("/v1/logs", "logs", "OpenTelemetry: log records."),
+    _otlp("/api/public/otel/v1/traces", "traces", "Langfuse: spans; the key is the password.", key_in="basic"),
+    _sentry("/api/{id}/envelope", "envelope", "Sentry: an envelope of items."),
+    _sentry("/api/{id}/store", "store", "Sentry: one event, in its older form."),
+)
+
+ROUTES: Final = (*_NATIVE, *_WIRES)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["check_refusals"]
 
 _REFUSED: Final = 401
+_REFUSED_BY_SENTRY: Final = 403
 _TO_LOGIN: Final = 303
 
 
@@ -27,7 +28,8 @@ async def check_refusals(dispatch: Dispatch) -> None:
         if route.scope == "public":
             continue
         status = await _knock(dispatch, route)
-        if status != (_TO_LOGIN if route.page else _REFUSED):
+        expected = _TO_LOGIN if route.page else _REFUSED_BY_SENTRY if route.wire == "sentry" else _REFUSED
+        if status != expected:
             raise ConfigError(
                 f"{route.method} {route.path} answered {status} to a request without a key: the server does not start",
                 code="open_door",
@@ -47,8 +49,8 @@ async def _knock(dispatch: Dispatch, route: Route) -> int:
     scope: dict[str, Any] = {
         "type": "http",
         "method": route.method,
-        "path": route.path.replace("{id}", "x"),
-        "query_string": b"",
+        "path": route.path.replace("{id}", "1"),
+        "query_string": b"data=%7B%7D" if route.method == "GET" and route.key_in == "wire" else b"",
         "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
         "client": (f"self-check {route.path}", 0),
     }

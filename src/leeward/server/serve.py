@@ -12,7 +12,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
@@ -57,13 +57,20 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def serve(application: Application, listener: socket.socket, on_ready: Callable[[], Awaitable[None]]) -> None:
+async def serve(
+    application: Application,
+    listener: socket.socket,
+    on_ready: Callable[[], Awaitable[None]],
+    *,
+    further: Sequence[socket.socket] = (),
+) -> None:
     """Start the application's parts, answer requests until a signal comes, stop the parts.
 
     Args:
         application: not started yet.
         listener: as `bind` returns it; closed at the end.
         on_ready: called once requests are answered.
+        further: other sockets to listen on; closed at the end too.
 
     Raises:
         ConfigError: a part cannot start.
@@ -81,10 +88,11 @@ async def serve(application: Application, listener: socket.socket, on_ready: Cal
             gc.set_threshold(GC_THRESHOLD)
             if not stop.asked:
                 stop.server = _Server(_config(application), on_ready)
-                await stop.server.serve(sockets=[listener])
+                await stop.server.serve(sockets=[listener, *further])
         finally:
             await application.stop()
-            listener.close()
+            for each in (listener, *further):
+                each.close()
 
 
 def _config(application: Application) -> uvicorn.Config:

@@ -33,7 +33,7 @@ def unpack(packed: bytes, encoding: bytes, bytes_max: int) -> bytes:
 
     Args:
         packed: the body as it came.
-        encoding: the header's value: identity, gzip, deflate or zstd.
+        encoding: the header's value: identity, gzip, deflate, zstd or br.
         bytes_max: of the result.
 
     Raises:
@@ -42,7 +42,9 @@ def unpack(packed: bytes, encoding: bytes, bytes_max: int) -> bytes:
     """
     unpacker = _UNPACKERS.get(encoding.strip().lower())
     if unpacker is None:
-        raise ProtocolError("Content-Encoding must be gzip, deflate or zstd", code="unsupported_encoding", status=415)
+        raise ProtocolError(
+            "Content-Encoding must be gzip, deflate, zstd or br", code="unsupported_encoding", status=415
+        )
     room = min(bytes_max, max(RATIO_FREE_BYTES, RATIO_MAX * len(packed)))
     try:
         return unpacker(packed, room)
@@ -115,6 +117,27 @@ def _zstd(packed: bytes, bytes_max: int) -> bytes:
     return b"".join(parts)
 
 
+def _brotli(packed: bytes, bytes_max: int) -> bytes:
+    import brotli  # noqa: PLC0415 - few senders use it: loaded by the first that does
+
+    stream = brotli.Decompressor()
+    parts: list[bytes] = []
+    room = bytes_max
+    given = packed
+    try:
+        while not stream.is_finished():
+            if stream.can_accept_more_data() and not given and parts and not parts[-1]:
+                raise _broken("br", "it is cut")
+            parts.append(stream.process(given, output_buffer_limit=_STEP))
+            given = b""
+            room -= len(parts[-1])
+            if room < 0:
+                raise _Overflow
+    except brotli.error as error:
+        raise _broken("br", str(error)) from None
+    return b"".join(parts)
+
+
 def _zstd_module() -> Any:
     if sys.version_info >= (3, 14):
         from compression import zstd  # noqa: PLC0415 - few senders use it: loaded by the first that does
@@ -144,4 +167,5 @@ _UNPACKERS: Final[dict[bytes, Callable[[bytes, int], bytes]]] = {
     b"x-gzip": _gzip,
     b"deflate": _deflate,
     b"zstd": _zstd,
+    b"br": _brotli,
 }

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, NamedTuple, get_args
 import msgspec
 from msgspec import Meta
 
-__all__ = ["KEYS", "SECTIONS", "Client", "Key", "Section", "Server", "Settings", "Storage", "masked"]
+__all__ = ["KEYS", "SECTIONS", "Client", "Key", "Privacy", "Section", "Server", "Settings", "Storage", "masked"]
 
 KiB: Final = 1024
 MiB: Final = 1024 * KiB
@@ -81,6 +81,12 @@ class Server(Section, frozen=True, kw_only=True):
         20 * MiB
     )
     body_unpacked_bytes_max: Annotated[int, _size(KiB, GiB, "Largest request body after decompression.")] = 20 * MiB
+    otlp_body_unpacked_bytes_max: Annotated[
+        int, _size(KiB, GiB, "The same for OpenTelemetry's requests.")
+    ] = 64 * MiB
+    sentry_body_unpacked_bytes_max: Annotated[
+        int, _size(KiB, GiB, "The same for Sentry's envelopes.")
+    ] = 100 * MiB
     head_timeout_s: Annotated[
         float, Meta(ge=0.1, le=3_600, description="Seconds for a request's head to arrive whole.")
     ] = 10.0
@@ -95,7 +101,7 @@ class Server(Section, frozen=True, kw_only=True):
     ] = 10.0
     inflight_bytes_max: Annotated[
         int, _size(MiB, 64 * GiB, "Unpacked bytes of all running requests together; beyond it they get 429.")
-    ] = 64 * MiB
+    ] = 192 * MiB
     commit_latency_max_s: Annotated[
         float, Meta(ge=0.01, le=600, description="Seconds that a commit may take before new writes get 429.")
     ] = 2.0
@@ -134,6 +140,14 @@ class Storage(Section, frozen=True, kw_only=True):
     ] = 200_000
 
 
+class Privacy(Section, frozen=True, kw_only=True):
+    """What is taken out of events before they are kept."""
+
+    scrub: Annotated[
+        bool, Meta(description="Takes secrets out of every event: under telling names, and of known forms.")
+    ] = True
+
+
 class Client(Section, frozen=True, kw_only=True):
     """The telemetry client on this machine."""
 
@@ -145,6 +159,7 @@ class Settings(Section, frozen=True, kw_only=True):
 
     server: Server = Server()
     storage: Storage = Storage()
+    privacy: Privacy = Privacy()
     client: Client = Client()
 
 

@@ -24,7 +24,7 @@ KILLED_AT_EACH_STEP = """
 import json, os, signal, sys
 from pathlib import Path
 from alembic import command
-from control_helpers import HeldClock, started_directory
+from control_helpers import NEXT, HeldClock, started_directory
 from sqlalchemy import Engine, event
 from leeward.server.control import opening
 from leeward.server.control.records import Records
@@ -33,7 +33,7 @@ root, migrations = Path(sys.argv[1]), sys.argv[2:]
 
 def start(data_dir):
     if migrations:
-        opening.close(opening.open_file(data_dir, wait_s=0, migrations=Path(migrations[0]), head="0002").connection)
+        opening.close(opening.open_file(data_dir, wait_s=0, migrations=Path(migrations[0]), head=NEXT).connection)
     else:
         Records(data_dir, clock=HeldClock()).close()
 
@@ -54,9 +54,9 @@ def arm(step):
 
 def check(data_dir, step):
     if migrations:
-        raw = opening.open_file(data_dir, wait_s=0, migrations=Path(migrations[0]), head="0002").connection
+        raw = opening.open_file(data_dir, wait_s=0, migrations=Path(migrations[0]), head=NEXT).connection
         found = raw.exec_driver_sql("SELECT version_num, text, note FROM alembic_version, notes, projects").all()
-        assert found == [("0002", "default", "migrated")], (step, found)
+        assert found == [(NEXT, "default", "migrated")], (step, found)
         assert raw.exec_driver_sql("SELECT count(*) FROM keys").scalar() == 4
         opening.close(raw)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -13,10 +14,12 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from control_helpers import HeldClock, next_migrations, rows, started_directory
+from control_helpers import NEXT, HeldClock, next_migrations, rows, started_directory
 from leeward.errors import ConfigError
+from leeward.server.access import Identity, digest
 from leeward.server.control import opening, tables
 from leeward.server.control.records import Records
+from leeward.server.quotas import UNLIMITED, Quota
 
 
 def mode(path):
@@ -134,13 +137,13 @@ def test_an_older_database_is_migrated_and_a_copy_of_it_stands_beside(tmp_path):
     data_dir = started_directory(tmp_path / "data")
     keys = rows(data_dir, "SELECT * FROM keys ORDER BY id")
 
-    result = opened(data_dir, migrations=next_migrations(tmp_path), head="0002")
+    result = opened(data_dir, migrations=next_migrations(tmp_path), head=NEXT)
 
     assert rows(data_dir, "SELECT version_num, text, note FROM alembic_version, notes, projects") == [
-        ("0002", "default", "migrated")
+        (NEXT, "default", "migrated")
     ]
     assert rows(data_dir, "SELECT * FROM keys ORDER BY id") == keys
-    assert result.backup == data_dir / "control-backup-0001.db"
+    assert result.backup == data_dir / f"control-backup-{tables.HEAD}.db"
     assert mode(result.backup) == 0o600
     restored = tmp_path / "restored"
     restored.mkdir()
@@ -149,30 +152,80 @@ def test_an_older_database_is_migrated_and_a_copy_of_it_stands_beside(tmp_path):
     assert rows(restored, "SELECT * FROM keys ORDER BY id") == keys
 
 
+def first_revision_directory(data_dir, scratch):
+    """A data directory as the first leeward left it: the tables of its one revision, and its keys."""
+    shutil.copytree(opening._MIGRATIONS, scratch, ignore=shutil.ignore_patterns("r0002*", "__pycache__"))
+    opened(data_dir, migrations=scratch, head="0001")
+    database = sqlite3.connect(data_dir / "control.db")
+    with database:
+        database.execute("INSERT INTO projects VALUES (1, 'default', 5)")
+        database.execute(
+            "INSERT INTO keys VALUES ('k_old', 1, 'first', 'write', ?, 'tail', 5, NULL), "
+            "('k_gone', 1, 'second', 'read', ?, 'liat', 5, 6)",
+            (digest("lw_old"), digest("lw_gone")),
+        )
+    database.close()
+    return data_dir
+
+
+def test_keys_of_the_time_before_quotas_go_on_without_a_limit_and_may_be_given_one(tmp_path):
+    data_dir = first_revision_directory(tmp_path / "data", tmp_path / "migrations")
+
+    with Records(data_dir, clock=HeldClock()) as records:
+        assert records.started.backup == data_dir / "control-backup-0001.db"
+        assert records.started.first_keys is None
+        assert records.keys.find("lw_old") == Identity(1, "write", "k_old", "tail", None)
+        assert records.keys.find("lw_gone") is None
+        assert [(key.id, key.quota, key.revoked_at) for key in records.list_keys()] == [
+            ("k_gone", UNLIMITED, 6),
+            ("k_old", UNLIMITED, None),
+        ]
+        records.set_quota("k_old", lambda quota: Quota(5, quota.per_day))
+        assert records.keys.find("lw_old").quota == Quota(5, None)
+
+    assert rows(data_dir, "SELECT version_num FROM alembic_version") == [("0002",)]
+    assert "events_per" not in rows(tmp_path / "data", "SELECT sql FROM sqlite_master WHERE name = 'projects'")[0][0]
+
+
+def test_the_addition_of_quotas_that_is_cut_short_is_made_by_the_next_start(tmp_path):
+    data_dir = first_revision_directory(tmp_path / "data", tmp_path / "migrations")
+    halting = tmp_path / "halting"
+    shutil.copytree(opening._MIGRATIONS, halting)
+    script = halting / "versions" / "r0002_key_quotas.py"
+    script.write_text(script.read_text().replace('"events_per_day_max"', '"events_per_minute_max"'))  # twice the same
+    with pytest.raises(ConfigError, match="duplicate column name"):
+        opened(data_dir, migrations=halting)
+    assert rows(data_dir, "SELECT version_num FROM alembic_version") == [("0001",)]
+    assert "events_per" not in rows(data_dir, "SELECT sql FROM sqlite_master WHERE name = 'keys'")[0][0]
+
+    with Records(data_dir, clock=HeldClock()) as records:
+        assert [key.id for key in records.list_keys()] == ["k_gone", "k_old"]
+
+
 def test_a_migration_that_fails_half_way_leaves_the_old_database_and_the_next_start_repeats_it(tmp_path):
     data_dir = started_directory(tmp_path / "data")
     before = rows(data_dir, "SELECT sql FROM sqlite_master")
     migrations = next_migrations(tmp_path)
-    script = migrations / "versions" / "r0002_next.py"
+    script = migrations / "versions" / f"r{NEXT}_next.py"
     whole = script.read_text()
     script.write_text(whole.replace("UPDATE projects", "UPDATE nothing_of_that_name"))
     with pytest.raises(ConfigError, match="no such table: nothing_of_that_name"):
-        opened(data_dir, migrations=migrations, head="0002")
+        opened(data_dir, migrations=migrations, head=NEXT)
     assert rows(data_dir, "SELECT sql FROM sqlite_master") == before
 
     script.write_text(whole + "\n")
-    opened(data_dir, migrations=migrations, head="0002")
+    opened(data_dir, migrations=migrations, head=NEXT)
 
     assert rows(data_dir, "SELECT note FROM projects") == [("migrated",)]
 
 
 def test_several_revisions_that_are_due_happen_together_or_not_at_all(tmp_path):
     migrations = next_migrations(
-        tmp_path, 'revision = "0002"\ndown_revision = "0001"\ndef upgrade(): raise OSError(5, "x")'
+        tmp_path, f'revision = "{NEXT}"\ndown_revision = "{tables.HEAD}"\ndef upgrade(): raise OSError(5, "x")'
     )
 
     with pytest.raises(ConfigError, match="cannot be opened: x"):
-        opened(tmp_path / "fresh", migrations=migrations, head="0002")
+        opened(tmp_path / "fresh", migrations=migrations, head=NEXT)
 
     assert rows(tmp_path / "fresh", "SELECT name FROM sqlite_master") == []
 
@@ -180,29 +233,29 @@ def test_several_revisions_that_are_due_happen_together_or_not_at_all(tmp_path):
 def test_a_migration_that_raises_something_unforeseen_gives_the_file_free(tmp_path):
     data_dir = started_directory(tmp_path / "data")
     migrations = next_migrations(
-        tmp_path, 'revision = "0002"\ndown_revision = "0001"\ndef upgrade(): raise KeyError("x")'
+        tmp_path, f'revision = "{NEXT}"\ndown_revision = "{tables.HEAD}"\ndef upgrade(): raise KeyError("x")'
     )
 
     with pytest.raises(KeyError):
-        opened(data_dir, migrations=migrations, head="0002")
+        opened(data_dir, migrations=migrations, head=NEXT)
 
     assert opened(data_dir).backup is None
 
 
 def test_a_database_of_a_newer_leeward_is_refused_and_left_as_it_is(tmp_path):
     data_dir = started_directory(tmp_path / "data")
-    opened(data_dir, migrations=next_migrations(tmp_path), head="0002")
+    opened(data_dir, migrations=next_migrations(tmp_path), head=NEXT)
     before = (data_dir / "control.db").read_bytes()
-    (data_dir / "control-backup-0001.db").unlink()
+    (data_dir / f"control-backup-{tables.HEAD}.db").unlink()
 
     with pytest.raises(
-        ConfigError, match="written by a newer leeward: its revision is 0002, this one knows 0001"
+        ConfigError, match=f"written by a newer leeward: its revision is {NEXT}, this one knows {tables.HEAD}"
     ) as no:
         opened(data_dir)
 
     assert (no.value.code, no.value.where) == ("control_newer", str(data_dir / "control.db"))
     assert (data_dir / "control.db").read_bytes() == before
-    assert not (data_dir / "control-backup-0001.db").exists()
+    assert not (data_dir / f"control-backup-{tables.HEAD}.db").exists()
 
 
 def test_a_start_that_was_interrupted_before_the_first_table_begins_again(tmp_path):
@@ -211,13 +264,13 @@ def test_a_start_that_was_interrupted_before_the_first_table_begins_again(tmp_pa
     connection.close()
 
     assert opened(tmp_path).backup is None
-    assert rows(tmp_path, "SELECT version_num FROM alembic_version") == [("0001",)]
+    assert rows(tmp_path, "SELECT version_num FROM alembic_version") == [(tables.HEAD,)]
 
 
 @pytest.mark.parametrize("name", ["a % sign", "ünï cödé", "with 'quote"])
 def test_any_directory_name_will_do(tmp_path, name):
     assert opened(tmp_path / name).backup is None
-    assert opened(tmp_path / name, migrations=next_migrations(tmp_path / name), head="0002").backup is not None
+    assert opened(tmp_path / name, migrations=next_migrations(tmp_path / name), head=NEXT).backup is not None
 
 
 def test_a_file_that_is_no_database_is_refused_with_a_cure_and_left_as_it_is(tmp_path):

@@ -19,6 +19,7 @@ from leeward.errors import ProtocolError, Unavailable
 from leeward.server.access import SCOPES, Identity, digest
 from leeward.server.control import records as records_module
 from leeward.server.control.records import LINK_MS, SESSION_MS, Records
+from leeward.server.quotas import UNLIMITED, Quota
 
 
 @pytest.fixture
@@ -44,6 +45,21 @@ def test_a_new_key_is_found_at_once_and_after_a_restart(tmp_path, clock, records
     records.close()
     with Records(tmp_path, clock=clock) as again:
         assert again.keys.find(token) == holder
+
+
+def test_a_changed_quota_holds_from_the_next_request_and_after_a_restart(tmp_path, clock, records):
+    key, token = records.create_key(1, "write", "my app", Quota(per_minute=60))
+    assert records.keys.find(token).quota == key.quota == Quota(60, None)
+
+    changed = records.set_quota(key.id, lambda quota: Quota(quota.per_minute, 1000))
+
+    assert changed.quota == records.keys.find(token).quota == Quota(60, 1000)
+    records.close()
+    with Records(tmp_path, clock=clock) as again:
+        assert again.keys.find(token).quota == Quota(60, 1000)
+        assert again.set_quota(key.id, lambda _: UNLIMITED).quota == UNLIMITED
+        assert again.keys.find(token).quota is None
+        assert again.set_quota("k_nothing", lambda _: UNLIMITED) is None
 
 
 def test_no_token_cookie_or_link_is_on_disk_but_in_the_owners_file(tmp_path, records):

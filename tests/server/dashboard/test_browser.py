@@ -183,6 +183,31 @@ def test_a8_no_payload_in_the_servers_own_sentences_runs(site, overview, browse)
     assert_clean(noted)
 
 
+def refuse(site, **said):
+    site.pages.refusals.note(**{"wire": "native", "code": "x", "reason": "", "path": "/", **said})
+
+
+def test_a8_no_payload_in_what_was_refused_runs(site, overview, browse):
+    site.pages.refusals.clear()
+    for payload in PAYLOADS:
+        refuse(
+            site,
+            wire=payload,
+            code=payload,
+            reason=payload,
+            path=payload,
+            user_agent=payload.encode(),
+            key_tail=payload[-4:],
+            address=payload,
+        )
+    noted = browse()
+    noted.page.goto(site.address + "/refused")
+    assert noted.page.locator("#refused tbody tr").count() == min(100, len(PAYLOADS))
+    assert noted.page.locator("main script, main img, main iframe, main form, main style").count() == 0
+    assert_clean(noted)
+    site.pages.refusals.clear()
+
+
 def test_a8_the_text_of_a_payload_is_there_to_be_read(site, overview, browse):
     overview.events = [event(1, now(site), event_type=PAYLOADS[0])]
     noted = browse()
@@ -370,7 +395,7 @@ def test_without_javascript_the_page_says_the_same_and_is_reloaded_by_hand(site,
     assert noted.foreign == []
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/login"])
+@pytest.mark.parametrize("path", ["/", "/refused", "/docs", "/login"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_fits_360_pixels_and_nothing_to_press_is_smaller_than_24(site, overview, browse, path, scheme):
     overview.minutes_held = [(now(site) - 60_000, 12_345_678, 9)]
@@ -382,7 +407,9 @@ def test_every_page_fits_360_pixels_and_nothing_to_press_is_smaller_than_24(site
         HEALTHY, store="s" * 200, refused={"c" * 60: 5}, demo=True, unstored_bytes=10**9, unstored_events=10**9
     )
     overview.held_clients = lossy_clients(site, "p" * 64, {"r" * 40: 2**53})
-    noted = browse(viewport={"width": 360, "height": 640}, color_scheme=scheme, sign_in=path == "/")
+    refuse(site, reason="r" * 300, code="c" * 60, user_agent=b"u" * 200, address="a" * 64, path="/" + "p" * 60)
+    signed_in = path in {"/", "/refused"}
+    noted = browse(viewport={"width": 360, "height": 640}, color_scheme=scheme, sign_in=signed_in)
     page = noted.page
     page.goto(site.address + path)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -401,6 +428,9 @@ def test_text_stands_out_from_its_ground_in_light_and_dark(site, overview, brows
     overview.held_clients = lossy_clients(site, "p", {"r": 1})
     page = browse(color_scheme=scheme).page
     page.evaluate("for (const shut of document.querySelectorAll('details')) shut.open = true")
+    assert page.evaluate(CONTRASTS) == []
+    refuse(site, reason="r", user_agent=b"u", address="a", count=2)
+    page.goto(site.address + "/refused")
     assert page.evaluate(CONTRASTS) == []
 
 

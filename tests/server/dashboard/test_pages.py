@@ -404,3 +404,66 @@ def test_a15_a_refusal_page_tells_nothing_internal(pages, monkeypatch):
 def test_a_server_that_nobody_looks_at_has_not_loaded_the_template_engine():
     asked = "import sys, leeward.server.openapi, leeward.server.dashboard.pages; sys.exit('jinja2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0
+
+
+# What was refused lately
+
+
+def refused_page(pages, path="/refused", **headers):
+    return ask(pages, "GET", path, cookie=f"leeward_session={signed_in(pages)}", **headers)
+
+
+def test_nothing_refused_is_said_in_a_sentence(pages):
+    status, _, body = refused_page(pages)
+    assert status == 200
+    assert "Nothing was refused since the start." in body
+    assert "<table" not in body
+    assert "Sign out" in body
+
+
+def test_a_refusal_is_shown_with_its_reason_cure_client_and_the_end_of_its_key(pages):
+    for _ in range(1200):
+        pages.refusals.note(
+            wire="posthog",
+            code="unauthorized",
+            reason="This needs a key that is valid here",
+            path="/batch",
+            user_agent=b"posthog-python/7.0",
+            key_tail="wxyz",
+            address="10.0.0.7",
+        )
+    pages.refusals.note(wire="native", code="too_deep", reason="nested", path="/api/telemetry/ingest", project=1)
+    pages.refusals.note(wire="native", code="too_deep", reason="of others", path="/api/telemetry/ingest", project=2)
+
+    _, _, body = refused_page(pages)
+
+    assert body.index("nested") < body.index("This needs a key")
+    for shown in ("1,201 refused", "1,200 times", "PostHog", "/batch", "posthog-python/7.0", "…wxyz", "10.0.0.7"):
+        assert shown in body
+    assert "leeward keys create --scope write" in body
+    assert "not said" in body
+    assert "of others" not in body
+
+
+def test_who_is_not_signed_in_does_not_see_what_was_refused(pages):
+    status, headers, _ = ask(pages, "GET", "/refused")
+    assert (status, headers["location"]) == (303, "/login")
+    assert ask(pages, "GET", "/refused", authorization="Bearer " + pages.keys["write"])[0] == 403
+    _, _, body = ask(pages, "GET", "/refused", authorization="Bearer " + pages.keys["read"])
+    assert "Sign out" not in body
+
+
+def test_a_full_list_of_refusals_is_a_page_of_bounded_size(pages):
+    for number in range(300):
+        pages.refusals.note(
+            wire="native",
+            code="invalid_field",
+            reason="<" * 5000,
+            path="/api/telemetry/ingest",
+            user_agent=b"%d" % number + b"&" * 5000,
+        )
+    _, _, body = refused_page(pages)
+    assert body.count("<tr>") == 101
+    assert len(body) < 300_000
+    pages.refusals.clear()
+    assert len(refused_page(pages)[2]) < 20_000

@@ -17,6 +17,7 @@ from leeward.clock import SystemClock
 from leeward.errors import ConfigError, Unavailable
 from leeward.server.access import Identity, KeyRing, Session, Sessions
 from leeward.server.control.values import Key, Project, Started
+from leeward.server.quotas import UNLIMITED, Quota
 
 if TYPE_CHECKING:
     from leeward.clock import Clock
@@ -61,9 +62,9 @@ class Control:
         """Return all projects, by number."""
         return await self._ask(lambda records: records.list_projects())
 
-    async def create_key(self, project: int, scope: str, name: str) -> tuple[Key, str]:
+    async def create_key(self, project: int, scope: str, name: str, quota: Quota = UNLIMITED) -> tuple[Key, str]:
         """Make a key; return it and its token, which nobody can read again. Raises ProtocolError (400, 404)."""
-        return await self._ask(lambda records: records.create_key(project, scope, name))
+        return await self._ask(lambda records: records.create_key(project, scope, name, quota))
 
     async def list_keys(self, project: int | None = None) -> list[Key]:
         """Return all keys, revoked ones as well, the oldest first; of one project if it is named."""
@@ -72,6 +73,10 @@ class Control:
     async def revoke_key(self, key_id: str) -> Key | None:
         """Revoke a key and end its sessions, from the next request on; None if there is no such key."""
         return await self._ask(lambda records: records.revoke_key(key_id))
+
+    async def set_quota(self, key_id: str, change: Callable[[Quota], Quota]) -> Key | None:
+        """Change how many events a key may bring, from the next request on; None if there is no such key."""
+        return await self._ask(lambda records: records.set_quota(key_id, change))
 
     async def create_sign_in_link(self, project: int = 1, scope: str = "read") -> str:
         """Make the secret of a link that signs one browser in, once, within 15 minutes."""

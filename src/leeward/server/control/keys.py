@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 import string
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from leeward.server.access import Identity, digest
 from leeward.server.control import tables
 from leeward.server.control.values import Key, Project
+from leeward.server.quotas import UNLIMITED, Quota
 
 __all__ = [
     "insert_key",
@@ -19,8 +20,10 @@ __all__ = [
     "is_valid",
     "project_exists",
     "revoke",
+    "select_key",
     "select_keys",
     "select_projects",
+    "set_quota",
     "valid",
 ]
 
@@ -51,10 +54,18 @@ def select_projects(connection: Connection) -> list[Project]:
     return [Project(*row) for row in connection.execute(select(tables.projects).order_by(tables.projects.c.id))]
 
 
-def insert_key(connection: Connection, project: int, scope: str, name: str, token: str, now_ms: int) -> Key:
+def insert_key(
+    connection: Connection,
+    project: int,
+    scope: str,
+    name: str,
+    token: str,
+    now_ms: int,
+    quota: Quota = UNLIMITED,
+) -> Key:
     """Add a key; of the token, its digest and its last four characters are kept."""
     identifier = "k_" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(12))
-    key = Key(identifier, project, name, scope, token[-4:], now_ms, None)
+    key = Key(identifier, project, name, scope, token[-4:], now_ms, None, quota)
     connection.execute(
         insert(tables.keys).values(
             id=key.id,
@@ -64,6 +75,7 @@ def insert_key(connection: Connection, project: int, scope: str, name: str, toke
             sha256=digest(token),
             last4=key.last4,
             created_at=now_ms,
+            **_limits(quota),
         )
     )
     return key
@@ -81,11 +93,17 @@ def valid(connection: Connection) -> list[tuple[bytes, Identity]]:
     """Return what a key ring holds: digest and holder of every key that is not revoked."""
     columns = tables.keys.c
     rows = connection.execute(
-        select(columns.sha256, columns.project_id, columns.scope, columns.id, columns.last4).where(
-            columns.revoked_at.is_(None)
-        )
+        select(
+            columns.sha256,
+            columns.project_id,
+            columns.scope,
+            columns.id,
+            columns.last4,
+            columns.events_per_minute_max,
+            columns.events_per_day_max,
+        ).where(columns.revoked_at.is_(None))
     )
-    return [(row.sha256, Identity(row.project_id, row.scope, row.id, row.last4)) for row in rows]
+    return [(row.sha256, _identity(row)) for row in rows]
 
 
 def is_valid(connection: Connection, key_id: str) -> bool:
@@ -102,9 +120,34 @@ def revoke(connection: Connection, key_id: str, now_ms: int) -> Key | None:
         .where(tables.keys.c.id == key_id, tables.keys.c.revoked_at.is_(None))
         .values(revoked_at=now_ms)
     )
+    return select_key(connection, key_id)
+
+
+def set_quota(connection: Connection, key_id: str, quota: Quota) -> Key | None:
+    """Give a key other limits and return it. None if there is no such key."""
+    connection.execute(update(tables.keys).where(tables.keys.c.id == key_id).values(**_limits(quota)))
+    return select_key(connection, key_id)
+
+
+def select_key(connection: Connection, key_id: str) -> Key | None:
+    """Return a key, valid or revoked; None if there is no such key."""
     row = connection.execute(select(*_COLUMNS).where(tables.keys.c.id == key_id)).first()
     return None if row is None else _key(row)
 
 
 def _key(row: Row[tuple[object, ...]]) -> Key:
-    return Key(row.id, row.project_id, row.name, row.scope, row.last4, row.created_at, row.revoked_at)
+    return Key(row.id, row.project_id, row.name, row.scope, row.last4, row.created_at, row.revoked_at, _quota(row))
+
+
+def _identity(row: Row[*tuple[Any, ...]]) -> Identity:
+    quota = _quota(row)
+    return Identity(row.project_id, row.scope, row.id, row.last4, None if quota == UNLIMITED else quota)
+
+
+def _quota(row: Row[*tuple[Any, ...]]) -> Quota:
+    return Quota(row.events_per_minute_max, row.events_per_day_max)
+
+
+def _limits(quota: Quota) -> dict[str, int | None]:
+    """A quota as columns."""
+    return {"events_per_minute_max": quota.per_minute, "events_per_day_max": quota.per_day}

@@ -9,7 +9,7 @@ Limits    1,000 sessions, each of 7 days; the oldest gives way. A one-time link 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -22,6 +22,7 @@ from leeward.server.access import SCOPES, Identity, KeyRing, Session, Sessions, 
 from leeward.server.control import keys as key_rows, opening, sessions as session_rows
 from leeward.server.control.first_keys import FIRST_KEYS, write_first_keys
 from leeward.server.control.values import Key, Project, Started
+from leeward.server.quotas import UNLIMITED, Quota
 
 if TYPE_CHECKING:
     from leeward.clock import Clock
@@ -87,14 +88,14 @@ class Records:
         with self._transaction() as connection:
             return key_rows.select_projects(connection)
 
-    def create_key(self, project: int, scope: str, name: str) -> tuple[Key, str]:
+    def create_key(self, project: int, scope: str, name: str, quota: Quota = UNLIMITED) -> tuple[Key, str]:
         """Make a key; return it and its token, which nobody can read again. Raises ProtocolError or Unavailable."""
         name = _checked_name(name)
         _check_scope(scope)
         token = new_key()
         with self._change() as connection:
             _check_project(connection, project)
-            return key_rows.insert_key(connection, project, scope, name, token, self._clock.wall_ms()), token
+            return key_rows.insert_key(connection, project, scope, name, token, self._clock.wall_ms(), quota), token
 
     def list_keys(self, project: int | None = None) -> list[Key]:
         """Return all keys, revoked ones as well, the oldest first; of one project if it is named."""
@@ -106,6 +107,12 @@ class Records:
         with self._change() as connection:
             session_rows.delete_sessions_of(connection, key_id)
             return key_rows.revoke(connection, key_id, self._clock.wall_ms())
+
+    def set_quota(self, key_id: str, change: Callable[[Quota], Quota]) -> Key | None:
+        """Change how many events a key may bring; None if there is no such key. Raises Unavailable."""
+        with self._change() as connection:
+            key = key_rows.select_key(connection, key_id)
+            return key and key_rows.set_quota(connection, key_id, change(key.quota))
 
     # Signing in
 

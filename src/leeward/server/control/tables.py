@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 __all__ = ["HEAD", "keys", "metadata", "projects", "sessions", "sign_in_links"]
 
-HEAD: Final = "0001"  # the newest revision under migrations/versions; known here so that a start needs no Alembic
+HEAD: Final = "0002"  # the newest revision under migrations/versions; known here so that a start needs no Alembic
 
 metadata = MetaData()
 
@@ -45,6 +45,8 @@ keys = Table(
     Column("last4", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
+    Column("events_per_minute_max", BigInteger),  # null: no limit
+    Column("events_per_day_max", BigInteger),
     CheckConstraint("scope IN ('write', 'read', 'chat', 'admin')", name="keys_scope"),
 )
 

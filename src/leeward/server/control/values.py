@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from leeward.server.quotas import UNLIMITED, Quota
+
 __all__ = ["Key", "Project", "Started"]
 
 
@@ -27,6 +29,7 @@ class Key(msgspec.Struct, frozen=True):
     last4: str
     created_at: int
     revoked_at: int | None
+    quota: Quota = UNLIMITED
 
 
 class Started(msgspec.Struct, frozen=True):

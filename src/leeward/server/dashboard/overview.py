@@ -19,7 +19,8 @@ class OverviewState(msgspec.Struct, frozen=True, kw_only=True):
     `troubles` are sentences for a person, none when `health` is healthy. `store` says in words how the store is.
     `lost` counts events that were acknowledged and are gone: 0, or leeward has broken its promise. `dead` counts
     events that the store refuses; they are kept, and can be replayed. `sync_ms` is the time of the log's last sync, in
-    milliseconds since 1970; None before the first.
+    milliseconds since 1970; None before the first. `wire_items` counts what requests brought, by protocol and outcome:
+    `accepted`, `duplicate`, or the name of why it was not kept.
     """
 
     health: Literal["healthy", "degraded", "unhealthy"]
@@ -33,6 +34,7 @@ class OverviewState(msgspec.Struct, frozen=True, kw_only=True):
     stored: int = 0
     duplicates: int = 0
     refused: Mapping[str, int] = {}
+    wire_items: Mapping[tuple[str, str], int] = {}
     dead: int = 0
     lost: int = 0
     demo: bool = False

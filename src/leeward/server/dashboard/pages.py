@@ -1,4 +1,4 @@
-"""The pages: signing in and out, the overview and its changing part, static files.
+"""The pages: signing in and out, the overview and its changing part, what was refused lately, static files.
 
 Plain functions behind a small table. The route table has already found the path, checked the key or session and
 bounded the request, which leaves nothing for a second router; forms here are one field each.
@@ -24,7 +24,7 @@ from leeward.server.access import (
     session_cookie_set,
     unauthorized,
 )
-from leeward.server.dashboard import view
+from leeward.server.dashboard import refusals as refused, view
 from leeward.server.dashboard.reading import Reader
 from leeward.server.dashboard.render import page, static_file
 from leeward.server.http import BodyLimits, ByteBudget, Request, Response, error_response, read_body
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from leeward.clock import Clock
     from leeward.server.access import Access, Identity, Session
     from leeward.server.dashboard.overview import Overview
+    from leeward.server.refusals import Refusals
 
 __all__ = ["Dashboard", "SignIn"]
 
@@ -69,6 +70,7 @@ class Dashboard:
         self,
         overview: Overview,
         *,
+        refusals: Refusals,
         sign_in: SignIn,
         access: Access,
         clock: Clock,
@@ -76,6 +78,7 @@ class Dashboard:
         wait_s: float = 3.0,
     ) -> None:
         self._overview = overview
+        self._refusals = refusals
         self._sign_in = sign_in
         self._access = access
         self._clock = clock
@@ -89,6 +92,7 @@ class Dashboard:
             ("POST", "/logout"): self._logout,
             ("GET", "/"): self._overview_page,
             ("GET", "/overview"): self._overview_part,
+            ("GET", "/refused"): self._refused_page,
         }
 
     async def page(self, request: Request) -> Response:
@@ -105,13 +109,7 @@ class Dashboard:
     # Overview
 
     async def _overview_page(self, request: Request) -> Response:
-        cookie = session_cookie(request.headers)
-        return page(
-            "overview.html",
-            view=await self._view(request),
-            csrf=csrf_token(cookie) if cookie else "",
-            origin=_origin(request),
-        )
+        return page("overview.html", view=await self._view(request), csrf=_csrf_of(request), origin=_origin(request))
 
     async def _overview_part(self, request: Request) -> Response:
         return page("overview_part.html", view=await self._view(request), origin=_origin(request))
@@ -119,6 +117,10 @@ class Dashboard:
     async def _view(self, request: Request) -> view.OverviewView:
         reading = await self._reader.read(request.project)
         return view.build(reading, self._overview.state(), self._clock.wall_ms())
+
+    async def _refused_page(self, request: Request) -> Response:
+        shown = refused.build(self._refusals.of_project(request.project), self._clock.wall_ms())
+        return page("refusals.html", view=shown, csrf=_csrf_of(request))
 
     async def _static(self, request: Request) -> Response:
         answer = static_file(request.path_parameter)
@@ -190,6 +192,12 @@ class Dashboard:
             return dict(urllib.parse.parse_qsl(body.decode("ascii"), errors="strict", max_num_fields=8))
         except ValueError:
             raise ProtocolError("The form cannot be read.", code="invalid_form") from None
+
+
+def _csrf_of(request: Request) -> str:
+    """What the forms of a page send back; nothing for who came without a session."""
+    cookie = session_cookie(request.headers)
+    return csrf_token(cookie) if cookie else ""
 
 
 def _is_https(request: Request) -> bool:

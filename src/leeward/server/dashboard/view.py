@@ -21,6 +21,7 @@ _CHART_HEIGHT: Final = 100.0
 _LEAST_BAR: Final = 2.0  # one event beside a thousand is still seen
 
 Tone = Literal["good", "warn", "bad", "plain"]
+_WIRES: Final = {"native": "leeward", "posthog": "PostHog", "otlp": "OpenTelemetry", "sentry": "Sentry"}
 _MARKS: Final[dict[Tone, str]] = {"good": "✓", "warn": "!", "bad": "✕", "plain": "·"}
 
 
@@ -113,6 +114,15 @@ class ClientsView(msgspec.Struct, frozen=True):
     more: str
 
 
+class WireRow(msgspec.Struct, frozen=True):
+    """What came in by one protocol since the start. `others` is what was not kept: (why, how many)."""
+
+    name: str
+    accepted: str
+    duplicates: str
+    others: tuple[tuple[str, str], ...]
+
+
 class Fact(msgspec.Struct, frozen=True):
     """A line about log or store."""
 
@@ -132,6 +142,7 @@ class OverviewView(msgspec.Struct, frozen=True):
     clients: ClientsView | None
     facts: tuple[Fact, ...]
     refused: tuple[tuple[str, str], ...]
+    wires: tuple[WireRow, ...]
     chart: Chart
     rows: tuple[Row, ...]
     trouble: str
@@ -155,6 +166,7 @@ def build(reading: Reading, state: OverviewState, now_ms: int) -> OverviewView:
         refused=tuple(
             (text.visible(code), text.count(number)) for code, number in sorted(state.refused.items()) if number
         ),
+        wires=_wires(state.wire_items),
         chart=chart,
         rows=tuple(_row(event) for event in reading.events[:EVENTS_SHOWN]),
         trouble=_trouble(reading, state),
@@ -162,6 +174,17 @@ def build(reading: Reading, state: OverviewState, now_ms: int) -> OverviewView:
         demo=state.demo,
         now=_moment(now_ms, "%H:%M:%S UTC"),
     )
+
+
+def _wires(items: Mapping[tuple[str, str], int]) -> tuple[WireRow, ...]:
+    rows = []
+    for wire, name in _WIRES.items():
+        of_wire = {outcome: count for (own, outcome), count in items.items() if own == wire and count}
+        if of_wire:
+            accepted, duplicates = of_wire.pop("accepted", 0), of_wire.pop("duplicate", 0)
+            others = tuple((text.visible(outcome), text.count(count)) for outcome, count in sorted(of_wire.items()))
+            rows.append(WireRow(name, text.count(accepted), text.count(duplicates), others))
+    return tuple(rows)
 
 
 def _moment(time_ms: int, form: str) -> Moment:

@@ -1,8 +1,7 @@
-"""`POST /api/telemetry/ingest` and `/api/telemetry/batch`: limit, decode, take, answer."""
+"""Our own wire, `POST /api/telemetry/ingest` and `/api/telemetry/batch`: decode, take, answer."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import secrets
 import string
@@ -11,19 +10,12 @@ from typing import Final, Literal
 
 from leeward.errors import ProtocolError
 from leeward.model import Dropped
-from leeward.server.http import (
-    LOOP_BYTES_MAX,
-    BodyLimits,
-    ByteBudget,
-    Request,
-    Response,
-    json_response,
-    read_body,
-)
+from leeward.server.http import Request, Response, json_response
 from leeward.server.intake import Prepared, prepare, prepare_body
-from leeward.server.pipeline import Outcome, Pipeline
+from leeward.server.pipeline import Outcome
 from leeward.server.record import BATCH_ID, BatchHead
-from leeward.server.routes import BatchAnswer, IngestAnswer, IngestResult, RefusedEvent
+from leeward.server.road import Road
+from leeward.server.schemas import BatchAnswer, IngestAnswer, IngestResult, RefusedEvent
 from leeward.wire import native
 from leeward.wire.client import decode_client
 from leeward.wire.text import repair
@@ -40,37 +32,35 @@ class Ingest:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        road: Road,
         *,
-        limits: BodyLimits,
         retention_seconds: int,
         batch_state: Callable[[int, str], Literal["completed", "processing", "failed"]],
-        budget: ByteBudget,
     ) -> None:
-        self._pipeline = pipeline
-        self._limits = limits
+        self._road = road
+        self._pipeline = road.pipeline
         self._retention_seconds = retention_seconds
         self._batch_state = batch_state
-        self._budget = budget
 
     async def ingest(self, request: Request) -> Response:
         """One event, or an array of them."""
-        self._pipeline.check_admission()
-        with self._budget.lease() as lease:
-            body = await read_body(request, self._limits, lease)
-            project = request.project
-            received_at = self._pipeline.received_at()
-            if len(body) > LOOP_BYTES_MAX:
-                prepared = await asyncio.to_thread(prepare_body, body, project=project, received_at=received_at)
-            else:
-                prepared = prepare_body(body, project=project, received_at=received_at)
+        road = self._road
+        road.enter(request)
+        with road.lease() as lease:
+            body = await road.read(request, lease)
+            received_at = road.received_at()
+            prepared = await road.aside(
+                len(body),
+                lambda: prepare_body(body, project=request.project, received_at=received_at, scrub=road.scrub),
+            )
             total = len(prepared.events)
             if not any(prepared.rows):
                 outcome = _nothing(prepared, received_at)
                 self._pipeline.count_refused(outcome.refusals)
+                road.count_refused(request, outcome.refusals)
                 return json_response(self._answer(outcome, with_results=True), 400)
-            outcome = await self._pipeline.take(
-                prepared, project=project, received_at=received_at, with_keys=total < RESULTS_BELOW
+            outcome = await road.take_prepared(
+                request, prepared, received_at=received_at, with_keys=total < RESULTS_BELOW
             )
         return json_response(self._answer(outcome, with_results=total < RESULTS_BELOW))
 
@@ -96,26 +86,24 @@ class Ingest:
 
     async def batch(self, request: Request) -> Response:
         """A batch under an id: the sender's, or one made here."""
-        self._pipeline.check_admission()
-        with self._budget.lease() as lease:
-            body = await read_body(request, self._limits, lease)
+        road = self._road
+        road.enter(request)
+        with road.lease() as lease:
+            body = await road.read(request, lease)
             project = request.project
-            aside = len(body) > LOOP_BYTES_MAX
-            work = await asyncio.to_thread(_BatchWork, body) if aside else _BatchWork(body)
+            work = await road.aside(len(body), lambda: _BatchWork(body))
             known = await self._known(project, work)
-            if known is not None:
-                return json_response(self._batch_answer(project, known))
-            received_at = self._pipeline.received_at()
-            if aside:
-                prepared = await asyncio.to_thread(work.prepare, project, received_at)
+            if known is None:
+                received_at = road.received_at()
+                prepared = await road.aside(len(body), lambda: work.prepare(project, received_at, scrub=road.scrub))
                 # The same batch may have come in on another connection meanwhile.
                 known = await self._known(project, work)
-                if known is not None:
-                    return json_response(self._batch_answer(project, known))
-            else:
-                prepared = work.prepare(project, received_at)
+            if known is not None:
+                road.count(request, len(known.keys), len(known.keys), ())
+                return json_response(self._batch_answer(project, known))
+            road.shed(prepared)
             if not any(prepared.rows):
-                raise self._no_valid_event(prepared, received_at)
+                raise self._no_valid_event(request, prepared, received_at)
             if work.client_ignored:
                 self._pipeline.count_client_field_ignored()
             batch = await self._pipeline.take_batch(
@@ -126,6 +114,7 @@ class Ingest:
                 digest=work.digest,
                 client=work.client,
             )
+        road.count(request, len(batch.keys), batch.duplicates, batch.refusals)
         return json_response(self._batch_answer(project, batch))
 
     async def _known(self, project: int, work: _BatchWork) -> BatchHead | None:
@@ -133,9 +122,10 @@ class Ingest:
             return None
         return await self._pipeline.known_batch(project, work.batch_id, work.digest)
 
-    def _no_valid_event(self, prepared: Prepared, received_at: int) -> ProtocolError:
+    def _no_valid_event(self, request: Request, prepared: Prepared, received_at: int) -> ProtocolError:
         refusals = _nothing(prepared, received_at).refusals
         self._pipeline.count_refused(refusals)
+        self._road.count_refused(request, refusals)
         return ProtocolError(
             "No valid event in the batch",
             code=refusals[0][1],
@@ -177,10 +167,17 @@ class _BatchWork:
         self.client = decode_client(said) if said not in {b"", b"null"} else None
         self.client_ignored = self.client is None and said not in {b"", b"null"}
 
-    def prepare(self, project: int, received_at: int) -> Prepared:
+    def prepare(self, project: int, received_at: int, *, scrub: bool) -> Prepared:
         """Decode and prepare the events."""
         events = native.decode_events(self.events)
-        return prepare(events, project=project, received_at=received_at, batch_id=self.batch_id, repaired=self.repaired)
+        return prepare(
+            events,
+            project=project,
+            received_at=received_at,
+            batch_id=self.batch_id,
+            repaired=self.repaired,
+            scrub=scrub,
+        )
 
 
 def _nothing(prepared: Prepared, received_at: int) -> Outcome:

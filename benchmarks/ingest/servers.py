@@ -1,0 +1,342 @@
+"""The servers that are measured: ours and, each from an environment of its own, its peers.
+
+All get their defaults, but that data lies in a folder of this run, that nothing is reported to anybody outside, and that
+quotas meant for small machines are raised: a quota is no speed. What each has stored is asked of ours over HTTP, and of a
+peer by counting rows in its SQLite file, which costs it the least.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from benchmarks.ingest import processes
+from benchmarks.road import Server as OurServer
+
+ROOT: Final = Path(__file__).parent.parent.parent
+READY_WAIT_S: Final = 120.0
+STOP_WAIT_S: Final = 30.0
+
+
+class Unavailable(Exception):  # noqa: N818 - said of a server, with the reason
+    """A server that is not installed, or does not start."""
+
+
+class Server:
+    """What all have in common. `start` gives them a fresh folder."""
+
+    name: ClassVar[str]
+    settle_s: ClassVar[float] = 3.0  # a count that stood still for so long has come to rest
+    headers: ClassVar[dict[str, str]] = {}
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix=f"ingest-{self.name}-"))
+        self.port = _free_port()
+        self.key = ""
+        self.project = "1"
+        self.ready_s = 0.0
+
+    def start(self) -> None:
+        """Start it, and wait until it takes requests.
+
+        Raises:
+            Unavailable: it does not.
+        """
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End it as its operator would."""
+        raise NotImplementedError
+
+    def roots(self) -> list[int]:
+        """The processes that were started; others descend from them."""
+        raise NotImplementedError
+
+    def stored(self) -> int:
+        """How many items it has stored so far."""
+        raise NotImplementedError
+
+    def pids(self) -> list[int]:
+        return processes.tree(self.roots())
+
+    def disk_bytes(self) -> int:
+        return processes.disk_bytes(self.folder)
+
+
+class Leeward(Server):
+    """Ours; started as the other benchmarks do."""
+
+    name = "leeward"
+
+    def start(self) -> None:
+        self._server = OurServer(self.folder / "data")
+        self.port, self.ready_s = self._server.port, self._server.ready_s
+        self._server.wait_store()
+        self.key = self._server.key("write")
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def roots(self) -> list[int]:
+        return [self._server.pid]
+
+    def stored(self) -> int:
+        return int(self._server.metric("leeward_events_stored_total"))
+
+    def is_alive(self) -> bool:
+        """The process runs and answers."""
+        return self._server.process.poll() is None and self._server.ask("GET", "/livez")[0] == 200
+
+
+class Peer(Server):
+    """A server of somebody else, from its own environment."""
+
+    settle_s = 12.0  # one that stores a thousand at a time stands still for long
+    environment: ClassVar[dict[str, str]] = {"DO_NOT_TRACK": "true"}
+    ready_path: ClassVar[str]
+    database: ClassVar[str]
+    counted: ClassVar[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bin = ROOT / f".venv-{self.name}" / "bin"
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def prepare(self) -> None:
+        """What its operator does before the first start."""
+
+    def commands(self) -> Sequence[Sequence[str]]:
+        """What runs: the first one answers."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        if not (self.bin / "python").exists():
+            raise Unavailable(f"{self.name} is not installed: `make bench-ingest` installs it")
+        self.prepare()
+        began_s = time.perf_counter()
+        self._processes = [self._start(command) for command in self.commands()]
+        while not self._answers():
+            if any(process.poll() is not None for process in self._processes):
+                raise Unavailable(f"{self.name} ended while it started: {self._last_words()}")
+            if time.perf_counter() - began_s > READY_WAIT_S:
+                raise Unavailable(f"{self.name} was not ready after {READY_WAIT_S:.0f} s: {self._last_words()}")
+            time.sleep(0.02)
+        self.ready_s = time.perf_counter() - began_s
+
+    def stop(self) -> None:
+        for process in self._processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+        end_s = time.monotonic() + STOP_WAIT_S
+        for process in self._processes:
+            try:
+                process.wait(max(0.1, end_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait(10)
+        for process in self._processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # workers that were left behind hold the port
+
+    def roots(self) -> list[int]:
+        return [process.pid for process in self._processes]
+
+    def stored(self) -> int:
+        path = self.folder / self.database
+        for _ in range(20):
+            try:
+                with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
+                    return int(connection.execute(self.counted).fetchone()[0])
+            except sqlite3.OperationalError:  # it is being written, or not there yet
+                time.sleep(0.25)
+        raise Unavailable(f"{self.name}: {path.name} cannot be read")
+
+    def run(self, *command: str) -> str:
+        """One command of its operator, to its end."""
+        done = subprocess.run(
+            [str(self.bin / command[0]), *command[1:]],
+            cwd=self.folder,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=READY_WAIT_S,
+            check=False,
+        )
+        if done.returncode:
+            raise Unavailable(f"{self.name}: `{command[0]} {command[1]}` failed: {done.stderr[-300:]}")
+        return done.stdout
+
+    def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        with (self.folder / "server.log").open("ab") as log:
+            return subprocess.Popen(
+                [str(self.bin / command[0]), *command[1:]],
+                cwd=self.folder,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _environment(self) -> dict[str, str]:
+        """Nothing of this process's own environment that Python or leeward would listen to."""
+        foreign = ("LEEWARD_", "PYTHON", "VIRTUAL_ENV")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        return {
+            **kept,
+            "PATH": f"{self.bin}:{kept.get('PATH', '')}",
+            "HOME": str(self.folder),
+            "PORT": str(self.port),
+            **Peer.environment,
+            **self.environment,
+        }
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("GET", self.ready_path)
+            return connection.getresponse().status == 200
+        return False
+
+    def _last_words(self) -> str:
+        lines = (self.folder / "server.log").read_text(errors="replace").split("\n")
+        return " / ".join(line for line in lines[-4:] if line)[-300:]
+
+
+class Mlflow(Peer):
+    """mlflow server: OTLP traces into SQLite; two workers for two cores."""
+
+    name = "mlflow"
+    headers = {"x-mlflow-experiment-id": "0"}  # noqa: RUF012 - never changed
+    environment = {"MLFLOW_DISABLE_TELEMETRY": "true"}  # noqa: RUF012 - never changed
+    ready_path = "/health"
+    database = "mlflow.db"
+    counted = "SELECT count(*) FROM spans"
+
+    def commands(self) -> Sequence[Sequence[str]]:
+        store = f"sqlite:///{self.folder / self.database}"
+        where = ("--host", "127.0.0.1", "--port", str(self.port))
+        return [("mlflow", "server", "--backend-store-uri", store, *where, "--workers", "2")]
+
+
+class Phoenix(Peer):
+    """arize-phoenix: OTLP traces into SQLite."""
+
+    name = "phoenix"
+    ready_path = "/healthz"
+    database = "phoenix.db"
+    counted = "SELECT count(*) FROM spans"
+
+    def commands(self) -> Sequence[Sequence[str]]:
+        return [("phoenix", "serve")]
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            **super()._environment(),
+            "PHOENIX_HOST": "127.0.0.1",
+            "PHOENIX_PORT": str(self.port),
+            "PHOENIX_GRPC_PORT": str(_free_port()),
+            "PHOENIX_WORKING_DIR": str(self.folder),
+            "PHOENIX_SQL_DATABASE_URL": f"sqlite:///{self.folder / self.database}",
+            "PHOENIX_TELEMETRY_ENABLED": "false",
+            "PHOENIX_ALLOW_EXTERNAL_RESOURCES": "false",
+        }
+
+
+class Bugsink(Peer):
+    """bugsink: Sentry's errors; gunicorn with two workers, and its own task runner, over SQLite."""
+
+    name = "bugsink"
+    ready_path = "/health/ready"
+    database = "db.sqlite3"
+    counted = "SELECT count(*) FROM events_event"
+
+    def prepare(self) -> None:
+        self.key = secrets.token_hex(16)
+        (self.folder / "bugsink_conf.py").write_text(
+            _BUGSINK_SETTINGS.format(folder=self.folder, port=self.port, secret=secrets.token_hex(40))
+        )
+        self.run("bugsink-manage", "migrate", "--verbosity", "0")
+        self.run("bugsink-manage", "migrate", "snappea", "--database=snappea", "--verbosity", "0")
+        made = self.run("bugsink-manage", "shell", "-c", _BUGSINK_PROJECT.format(key=self.key))
+        self.project = made.strip().rpartition("\n")[2]
+
+    def commands(self) -> Sequence[Sequence[str]]:
+        bind = f"127.0.0.1:{self.port}"
+        return [
+            ("gunicorn", "--bind", bind, "--workers", "2", "--timeout", "30", "bugsink.wsgi"),
+            ("bugsink-runsnappea",),
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        return {**super()._environment(), "DJANGO_SETTINGS_MODULE": "bugsink_conf", "PYTHONPATH": str(self.folder)}
+
+
+_BUGSINK_SETTINGS: Final = """
+from bugsink.settings.default import *
+
+SECRET_KEY = "{secret}"
+DATABASES["default"]["NAME"] = "{folder}/db.sqlite3"
+DATABASES["snappea"]["NAME"] = "{folder}/snappea.sqlite3"
+SNAPPEA = {{
+    "TASK_ALWAYS_EAGER": False,
+    "NUM_WORKERS": 2,
+    "PID_FILE": None,
+    "WAKEUP_CALLS_DIR": "{folder}/wakeup",
+}}
+EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
+BUGSINK = {{
+    "BASE_URL": "http://127.0.0.1:{port}",
+    "INGEST_STORE_BASE_DIR": "{folder}/ingestion",
+    "PHONEHOME": False,
+    "MAX_EVENTS_PER_PROJECT_PER_5_MINUTES": 10**9,
+    "MAX_EVENTS_PER_PROJECT_PER_HOUR": 10**9,
+    "MAX_EVENTS_PER_PROJECT_PER_MONTH": 10**9,
+    "MAX_EVENTS_PER_5_MINUTES": 10**9,
+    "MAX_EVENTS_PER_HOUR": 10**9,
+    "MAX_EVENTS_PER_MONTH": 10**9,
+}}
+ALLOWED_HOSTS = ["127.0.0.1"]
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = False
+"""
+_BUGSINK_PROJECT: Final = """
+from projects.models import Project
+made = Project.objects.create(name="bench", sentry_key="{key}", retention_max_event_count=10**9)
+print(made.id)
+"""
+
+PEERS: Final[dict[str, type[Peer]]] = {peer.name: peer for peer in (Mlflow, Phoenix, Bugsink)}
+
+
+@contextlib.contextmanager
+def running(kind: type[Any]) -> Iterator[Any]:
+    """A server with a folder of its own, gone afterwards."""
+    server = kind()
+    try:
+        try:
+            server.start()
+            yield server
+        finally:
+            if server.roots():
+                server.stop()
+    finally:
+        shutil.rmtree(server.folder, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,374 @@
+"""Secrets in raw JSON bytes and in texts, as the server gets them from any SDK: replaced by `<redacted>`.
+
+What is a secret is said by `scrub/secrets` and `scrub/names`; this module finds the same in bytes and leaves every
+other byte as it was: numbers keep their spelling, members their order, and the same name may stand there twice.
+
+Promises  What holds no secret comes back as the same object. Of what does, only strings differ, and a path names each
+          change without telling the secret. Cleaning twice changes nothing.
+          Time is linear in the bytes and ends with the effort: see `_effort`. What is left then is replaced unseen.
+Expects   a JSON value in valid UTF-8 within `scrub/bounds`, without lone surrogates: the wire's decoder has seen to that.
+Differs   from the client in that the server meets payloads of others, in which some names are no names of secrets:
+          `key` beside `value` is a name (OpenTelemetry, lists of tags), and under `modules` stand names of packages.
+
+The usual case is one look: the strings that are not known to be plain, all at once. Names and words come again with
+every event, so few are unknown but ids, and those are told by their form.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from leeward.scrub.names import is_known, is_secret_name
+from leeward.scrub.secrets import (
+    HEX,
+    HEX_LENGTHS,
+    KINDS,
+    REDACTED,
+    RUN,
+    TEXT_CHARS_MIN,
+    Effort,
+    clean_text,
+    has_card_form,
+)
+
+__all__ = ["PATHS_MAX", "clean_column", "clean_json"]
+
+PATHS_MAX: Final = 50
+PATH_NAME_CHARS_MAX: Final = 64
+PATH_CHARS_MAX: Final = 200
+NAME_CHARS_MAX: Final = 300  # a longer text is no name
+PLAIN_MAX: Final = 16_384  # strings that are known to be plain; then it starts anew
+PLAIN_BYTES_MAX: Final = 128
+# Of one value; each unit is about 0.1 µs.
+EFFORT_MIN: Final = 18_000
+BYTES_PER_EFFORT: Final = 2
+NAME_EFFORT: Final = 40
+TOKEN_EFFORT: Final = 10
+OPEN_EFFORT: Final = 16
+
+_STRING_FORM: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'  # possessive: one look at each byte
+# A string and, if it is a name, its colon.
+_TOKEN: Final = re.compile(rb"(%b)(\s*+:)?|[{}\[\]]" % _STRING_FORM, re.DOTALL)
+_ITEM: Final = re.compile(rb"(%b)(\s*+:)?|[{}\[\],]" % _STRING_FORM, re.DOTALL)
+_PAIR: Final = re.compile(rb"\[\s*+(%b)\s*+,\s*+(%b)\s*+\]" % (_STRING_FORM, _STRING_FORM), re.DOTALL)
+_ASCII_ESCAPE: Final = re.compile(rb"\\u00[2-7]")
+_VERSION: Final = re.compile(rb"v?[0-9][\w.+-]{0,31}")
+_DECODE_STRING: Final = msgspec.json.Decoder(str).decode
+_ENCODE: Final = msgspec.json.Encoder().encode
+_REDACTED_TOKEN: Final = b'"<redacted>"'
+_EMPTY_TOKEN: Final = b'""'
+_HEX: Final = HEX.encode()
+
+# Neither the name of a secret nor a text with one, as they stand between the quotes.
+_plain: Final[set[bytes]] = set()
+
+
+def clean_json(raw: bytes) -> tuple[bytes, list[str]]:
+    """The JSON value without its secrets, and where something was replaced: the first `PATHS_MAX` paths.
+
+    The same object comes back when there is nothing to replace.
+    """
+    return (raw, []) if _is_plain(raw) else _cleaned(raw)
+
+
+def clean_column(text: str) -> tuple[str, bool]:
+    """A text without its secrets, and whether anything was replaced. The same object when nothing was."""
+    length = len(text)
+    if (
+        length < TEXT_CHARS_MIN
+        or (length in HEX_LENGTHS and not text.encode().translate(None, _HEX))
+        or not may_hold_secret(text)
+    ):
+        return text, False
+    cleaned = clean_text(text, Effort(_effort(length)))
+    return cleaned, cleaned is not text
+
+
+def may_hold_secret(text: str) -> bool:
+    """Whether texts need a closer look, in whichever role they stand; False is certain.
+
+    Every name of a secret has one of these words in it. One expression, as this costs half the time of a loop.
+    """
+    low = text.lower()
+    if (
+        "key" in low
+        or "token" in low
+        or "secret" in low
+        or "pass" in low
+        or "auth" in low
+        or "pwd" in low
+        or "cookie" in low
+        or "session" in low
+        or "credential" in low
+        or "bearer" in low
+        or "private" in low
+        or "jwt" in low
+        or "srf" in low
+        or "saml" in low
+        or "sso" in low
+        or ("@" in low and (":/" in low or ":\\/" in low))
+        or ("sig" in low and ("=" in low or "%3" in low))
+    ):
+        return True
+    kinds = text.encode("ascii", "replace").translate(KINDS).decode()
+    return has_card_form(kinds) or RUN in kinds.replace("d", "w")
+
+
+def _is_plain(raw: bytes) -> bool:
+    """One look at all strings; True is certain."""
+    if b"\\" in raw:
+        if _ASCII_ESCAPE.search(raw):
+            return False
+        raw = _without_escaped_quotes(raw)
+    unknown = [
+        string
+        for string in raw.split(b'"')[1::2]
+        if string not in _plain and (len(string) not in HEX_LENGTHS or string.translate(None, _HEX))
+    ]
+    if unknown:
+        if may_hold_secret(b"\n".join(unknown).decode()):
+            return False
+        _remember(unknown)
+    return True
+
+
+def _without_escaped_quotes(raw: bytes) -> bytes:
+    """So that a quote is always the start or the end of a string."""
+    return raw.replace(b"\\\\", b"\0").replace(b'\\"', b"'")
+
+
+def _effort(size: int) -> int:
+    """How much one value of that size may cost: 2 ms, or 50 ms for a mebibyte."""
+    return max(EFFORT_MIN, size // BYTES_PER_EFFORT)
+
+
+def _remember(strings: list[bytes]) -> None:
+    """There is nothing to find in the strings; those that are short may come again."""
+    if len(_plain) > PLAIN_MAX:
+        _plain.clear()
+    _plain.update([string for string in strings if len(string) <= PLAIN_BYTES_MAX])
+
+
+# --- a closer look ----------------------------------------------------------------------------------------------------
+
+
+def _cleaned(raw: bytes) -> tuple[bytes, list[str]]:
+    walk = _Walk(raw)
+    walk.run()
+    if not walk.edits:
+        return raw, []
+    parts: list[bytes] = []
+    starts: list[int] = []  # in what comes out
+    done = length = 0
+    for start, (end, replacement) in sorted(walk.edits.items()):
+        length += start - done
+        starts.append(length)
+        length += len(replacement)
+        parts += (raw[done:start], replacement)
+        done = end
+    parts.append(raw[done:])
+    cleaned = b"".join(parts)
+    return cleaned, _paths(cleaned, starts[:PATHS_MAX])
+
+
+class _Frame:
+    """An object or array that is open, or what is around the whole value."""
+
+    __slots__ = ("first_held", "is_item_secret", "is_modules", "is_secret", "key", "last_held", "name", "renamed", "says_secret")  # fmt: skip
+
+    def __init__(self, *, is_secret: bool = False, is_modules: bool = False) -> None:
+        self.is_secret = is_secret  # every string within is
+        self.is_modules = is_modules  # its names are those of packages
+        self.name = ""  # of the current member
+        self.is_item_secret = False  # by its name
+        self.says_secret = False  # the string beside "value" is the name of a secret
+        self.first_held = self.last_held = -1  # the strings under "value", for a name that follows
+        self.key: tuple[int, int] | None = None  # the string beside "key", which is a name or a secret
+        self.renamed: list[str] = []  # names that were given
+
+    def holds_secret(self) -> bool:
+        """Whether the current item's strings are secrets, as far as is known by now."""
+        return self.is_secret or self.is_item_secret or (self.says_secret and self.name == "value")
+
+
+class _Walk:
+    """One value's strings and brackets from the left to the right, and what is to be replaced."""
+
+    __slots__ = ("edits", "effort", "frame", "frames", "held", "open_values", "raw")
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.effort = Effort(_effort(len(raw)))
+        self.edits: dict[int, tuple[int, bytes]] = {}  # by their start: the end and what comes instead
+        self.frame = _Frame()
+        self.frames: list[_Frame] = []  # around the current one
+        self.held: list[tuple[int, int]] = []  # strings under a "value"
+        self.open_values = 0  # objects with a "value" that are open
+
+    def run(self) -> None:
+        effort = self.effort
+        for match in _TOKEN.finditer(self.raw):
+            if effort.left <= 0:
+                self.give_up(match.start())
+                break
+            effort.left -= TOKEN_EFFORT
+            start, end = match.span(1)
+            if start < 0:
+                if match[0] in {b"{", b"["}:
+                    effort.left -= OPEN_EFFORT
+                    self.open(match.start())
+                else:
+                    self.close()
+            elif match[2] is None:
+                self.string(start, end)
+            else:
+                self.member(start, end)
+
+    def give_up(self, start: int) -> None:
+        """Too much to look at closely: if the rest is suspicious, all its strings are emptied, names and all."""
+        rest = self.raw[start:]
+        if not _is_plain(rest):
+            parts = _without_escaped_quotes(rest).split(b'"')
+            parts[1::2] = [b""] * len(parts[1::2])
+            self.edits[start] = (len(self.raw), b'"'.join(parts))
+        while self.frames:
+            self.close()
+
+    def open(self, start: int) -> None:
+        outer = self.frame
+        self.frames.append(outer)
+        self.frame = _Frame(is_secret=outer.holds_secret(), is_modules=outer.name == "modules")
+        pair = _PAIR.match(self.raw, start)
+        if pair and self.is_secret_name(_decoded(pair[1][1:-1])):
+            self.redact(*pair.span(2))
+
+    def close(self) -> None:
+        frame = self.frame
+        if frame.first_held >= 0:
+            self.open_values -= 1
+            if frame.name == "value":
+                frame.last_held = len(self.held)
+            if frame.says_secret:
+                for place in self.held[frame.first_held : frame.last_held]:
+                    self.redact(*place)
+                del self.held[frame.first_held :]
+            if not self.open_values:
+                self.held.clear()
+        elif frame.key:
+            self.redact(*frame.key)
+        self.frame = self.frames.pop()
+
+    def member(self, start: int, end: int) -> None:
+        """The name of a member."""
+        frame = self.frame
+        if frame.name == "value":
+            frame.last_held = len(self.held)
+        encoded = self.raw[start + 1 : end - 1]
+        frame.name = name = _decoded(encoded)
+        frame.is_item_secret = False
+        if encoded not in _plain:
+            frame.is_item_secret = self.is_secret_name(name)
+            cleaned = self.cleaned(name)
+            if cleaned is not name:
+                # Members whose names were different stay different.
+                self.edits[start] = (end, _ENCODE(f"{cleaned}#{start}" if cleaned in frame.renamed else cleaned))
+                frame.renamed.append(cleaned)
+            elif not frame.is_item_secret:
+                self.remember(encoded)
+        if name == "value" and frame.first_held < 0:
+            frame.first_held = len(self.held)
+            self.open_values += 1
+
+    def string(self, start: int, end: int) -> None:
+        """A string that is no name of a member."""
+        frame = self.frame
+        encoded = self.raw[start + 1 : end - 1]
+        if frame.is_item_secret and frame.name == "key" and not frame.is_secret:
+            if frame.key:
+                self.redact(*frame.key)
+            frame.key = (start, end)
+            frame.says_secret = frame.says_secret or self.is_secret_name(_decoded(encoded))
+        elif frame.holds_secret() and not (frame.is_modules and _VERSION.fullmatch(encoded)):
+            self.redact(start, end)
+            return
+        elif frame.name == "name":
+            frame.says_secret = frame.says_secret or self.is_secret_name(_decoded(encoded))
+        if self.open_values:
+            self.held.append((start, end))
+        if encoded in _plain or start in self.edits:
+            return
+        text = _decoded(encoded)
+        cleaned = self.cleaned(text)
+        if cleaned is not text:
+            self.edits[start] = (end, _ENCODE(cleaned))
+        elif len(text) <= PLAIN_BYTES_MAX and not self.is_secret_name(text):
+            self.remember(encoded)
+
+    def remember(self, encoded: bytes) -> None:
+        # What the first look puts in the place of an escaped quote could be mistaken for this one.
+        if b"\\" not in encoded and b"'" not in encoded:
+            _remember([encoded])
+
+    def redact(self, start: int, end: int) -> None:
+        if self.raw[start:end] not in {_EMPTY_TOKEN, _REDACTED_TOKEN}:
+            self.edits[start] = (end, _REDACTED_TOKEN)
+
+    def is_secret_name(self, name: str) -> bool:
+        if not is_known(name):
+            if len(name) > NAME_CHARS_MAX:
+                return False
+            if self.effort.left <= 0:
+                return True
+            self.effort.left -= NAME_EFFORT
+        return is_secret_name(name)
+
+    def cleaned(self, text: str) -> str:
+        if self.effort.left > 0:
+            return clean_text(text, self.effort)
+        return REDACTED if len(text) >= TEXT_CHARS_MIN and may_hold_secret(text) else text
+
+
+def _decoded(encoded: bytes) -> str:
+    """The text of what stands between the quotes of a JSON string."""
+    return _DECODE_STRING(b'"%b"' % encoded) if b"\\" in encoded else encoded.decode()
+
+
+# --- where it was -----------------------------------------------------------------------------------------------------
+
+
+def _paths(cleaned: bytes, starts: list[int]) -> list[str]:
+    """The paths of the tokens at these places, in a value that is clean: so is every name in them."""
+    paths: list[str] = []
+    items: list[str | int] = []  # of each open object the member's name, of each open array the index
+    for match in _ITEM.finditer(cleaned):
+        sign = match[0]
+        if match[2] is not None:
+            items[-1] = _decoded(match[1][1:-1])
+        if match.start() == starts[len(paths)]:
+            paths.append(_path(items))
+            if len(paths) == len(starts):
+                break
+        if sign == b"{":
+            items.append("")
+        elif sign == b"[":
+            items.append(0)
+        elif sign == b",":
+            last = items[-1]
+            items[-1] = last + 1 if isinstance(last, int) else last
+        elif sign in {b"}", b"]"}:
+            items.pop()
+    return paths
+
+
+def _path(items: list[str | int]) -> str:
+    path = "".join(
+        f"[{item}]" if isinstance(item, int) else "." + _cut(item, PATH_NAME_CHARS_MAX) for item in items
+    ).removeprefix(".")
+    return _cut(path, PATH_CHARS_MAX)
+
+
+def _cut(text: str, chars_max: int) -> str:
+    return text if len(text) <= chars_max else text[:chars_max] + "…"

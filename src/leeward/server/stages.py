@@ -1,0 +1,113 @@
+"""What every event passes between its decoder and the door, in this order: bounds → secrets → category → size. Pure.
+
+Promises  An event comes out as it went in, but for what a stage changed; each change is named in `attributes`:
+          `leeward.changed` says what was cut or replaced, `leeward.removed` where a secret stood.
+          Events of language models may hold longer texts: prompts are what they are about.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from leeward.issues.category import category
+from leeward.model import Dropped, Event
+from leeward.scrub.bounds import AI_STRING_BYTES_MAX, STRING_BYTES_MAX, bound
+from leeward.scrub.raw import clean_column, clean_json
+from leeward.wire.text import has_replacement
+
+__all__ = ["AI_EVENT_BYTES_MAX", "EVENT_BYTES_MAX", "bounded", "settled"]
+
+EVENT_BYTES_MAX: Final = 1 << 20
+AI_EVENT_BYTES_MAX: Final = 8 << 20
+REPLACED: Final = "characters that cannot be stored were replaced by U+FFFD"
+# Texts of a caller's own making; what is left out is cut from a fixed list, or is an id of the protocol.
+_TEXTS: Final = ("name", "distinct_id", "error_message", "error_stack", "session_id", "device_id", "correlation_id")
+_PAYLOADS: Final = ("data", "attributes", "error_rest")
+_ENCODE: Final = msgspec.json.Encoder().encode
+
+
+def bounded(event: Event, *, repaired: bool) -> tuple[Event, list[str]] | Dropped:
+    """The event within the limits of its payloads, and what was changed for it.
+
+    Args:
+        event: as a decoder mapped it.
+        repaired: whether broken text was replaced anywhere in its request.
+    """
+    string_bytes_max = AI_STRING_BYTES_MAX if _is_of_a_model(event) else STRING_BYTES_MAX
+    changes: list[str] = []
+    fields: dict[str, Any] = {}
+    for name in _PAYLOADS:
+        text: str = getattr(event, name)
+        if text and text != "{}":
+            raw = text.encode()
+            within = bound(raw, string_bytes_max)
+            if isinstance(within, Dropped):
+                return within
+            if within[0] is not raw:
+                fields[name] = within[0].decode()
+                changes += within[1]
+    if repaired and has_replacement(event.data.encode()):
+        changes.append(REPLACED)
+    return (msgspec.structs.replace(event, **fields) if fields else event), changes
+
+
+def settled(event: Event, changes: list[str], *, scrub: bool = True) -> Event | Dropped:
+    """The event without secrets, in its category, with its changes told; or why it is refused.
+
+    Args:
+        event: within bounds.
+        changes: what was changed for that.
+        scrub: whether secrets are taken out.
+    """
+    fields: dict[str, Any] = {}
+    removed: list[str] = []
+    if scrub:
+        _take_secrets_out(event, fields, removed)
+    if event.kind == "exception" and not event.error_category:
+        fields["error_category"] = category(
+            event.error_type, event.error_message, status=event.status, provider=event.provider
+        )
+    if changes or removed:
+        told = _told(fields.get("attributes", event.attributes), changes, removed)
+        fields["attributes"] = told
+    if fields:
+        event = msgspec.structs.replace(event, **fields)
+    size = len(event.data) + len(event.attributes) + len(event.error_rest) + len(event.error_stack)
+    size_max = AI_EVENT_BYTES_MAX if size > EVENT_BYTES_MAX and _is_of_a_model(event) else EVENT_BYTES_MAX
+    if size > size_max:
+        return Dropped("event_too_large", f"the event has {size} characters; at most {size_max} are taken")
+    return event
+
+
+def _is_of_a_model(event: Event) -> bool:
+    return bool(event.model) or event.name.startswith("$ai_")
+
+
+def _take_secrets_out(event: Event, fields: dict[str, Any], removed: list[str]) -> None:
+    for name in _PAYLOADS:
+        text: str = getattr(event, name)
+        if len(text) > 2:
+            raw = text.encode()
+            clean, paths = clean_json(raw)
+            if clean is not raw:
+                fields[name] = clean.decode()
+                removed += [f"{name}.{path}" for path in paths]
+    for name in _TEXTS:
+        text = getattr(event, name)
+        if text:
+            cleaned, changed = clean_column(text)
+            if changed:
+                fields[name] = cleaned
+                removed.append(name)
+
+
+def _told(attributes: str, changes: list[str], removed: list[str]) -> str:
+    entries = []
+    if changes:
+        entries.append('"leeward.changed":' + _ENCODE(changes).decode())
+    if removed:
+        entries.append('"leeward.removed":' + _ENCODE(removed).decode())
+    before = attributes[:-1].rstrip() if attributes else "{"
+    return f"{before}{'' if before == '{' else ','}{','.join(entries)}}}"

@@ -1,0 +1,78 @@
+"""One server for all journeys of a worker; each journey looks at what came in while it ran, and at nothing else."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+import sdks
+from page_server import CHROMIUM_FLAGS, chromium
+from server_process import ServerProcess, until
+
+
+class Journey:
+    """One run of one SDK against the server, and the events that it brought."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self.server = server
+        self.host = f"http://127.0.0.1:{server.port}"
+        self.key = server.key("write")
+        self.run = "run" + uuid.uuid4().hex[:8]
+        self.began_ms = time.time_ns() // 1_000_000
+        self._refused = server.metric("leeward_events_refused_total")
+
+    def take(self, sdk: sdks.Sdk, count: int = sdks.COUNT) -> list[dict[str, Any]]:
+        """Run the program to its end; all events that came, the oldest first."""
+        if reason := sdks.missing(sdk):
+            pytest.skip(reason)
+        ended = sdks.finish(sdks.start(sdk, self.host, self.key, run=self.run, count=count))
+        assert ended.code == 0, ended
+        assert "Traceback" not in ended.err, ended.err
+        return self.events()
+
+    def events(self) -> list[dict[str, Any]]:
+        """What came since the journey began; none was refused, none came twice."""
+        found = self.server.query_all(f"start={self.began_ms}&order=asc")
+        assert len({event["key"] for event in found}) == len(found)
+        assert self.server.metric("leeward_events_refused_total") == self._refused
+        return found
+
+    def wait(self, done: Callable[[list[dict[str, Any]]], Any], what: str) -> list[dict[str, Any]]:
+        """The events, as soon as they fulfil a condition: for a sender that does not say when it is done."""
+        until(lambda: done(self.events()), what)
+        return self.events()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    with ServerProcess(tmp_path_factory.mktemp("sdks") / "d") as server:
+        server.wait_store()
+        yield server
+        assert server.metric("leeward_events_dead_total") == 0
+
+
+@pytest.fixture
+def journey(server):
+    return Journey(server)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if reason := sdks.missing():
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def site():
+    sources = {path.stem: path for path in (sdks.HERE / "browser").glob("*_events.mjs")}
+    with sdks.pages(sources) as address:
+        yield address
