@@ -83,7 +83,11 @@ def decode_batch(data: bytes) -> None:
 
 def decode_report(data: bytes) -> None:
     """A client's account of itself, as it stands in a batch."""
-    decode_client(repair(data)[0])
+    try:
+        batch = native.decode_batch(b'{"client":' + repair(data)[0] + b"}")
+    except ProtocolError:
+        return
+    decode_client(bytes(batch.client))
 
 
 def decode_frame(data: bytes) -> None:

@@ -39,11 +39,18 @@ def unwrapped(body: bytes, **told: bytes) -> bytes:
     return payload.data
 
 
-def events_of(text: bytes, *, sent_at: int | None = None, received_at: int = RECEIVED_AT) -> list[Event]:
-    """The events of a request's JSON."""
+def items_of(text: bytes) -> list[Event | Dropped]:
+    """The events of a request's JSON, and why those are refused that are."""
     text, _ = repair(text)
-    batch = decode(text, sent_at=sent_at)
-    return to_events(batch.events, Received(1, received_at, batch.token.encode(), batch.sent_at, batch.historical))
+    batch = decode(text)
+    return to_events(batch.events, Received(1, RECEIVED_AT, batch.token.encode(), batch.sent_at, batch.historical))
+
+
+def events_of(text: bytes) -> list[Event]:
+    """The same where none is refused."""
+    items = items_of(text)
+    assert not [item for item in items if isinstance(item, Dropped)]
+    return items
 
 
 def check_event(event: Event) -> None:
@@ -67,6 +74,15 @@ def check_event(event: Event) -> None:
         assert text.startswith("{")
 
 
+def check_items(items: list[Event | Dropped]) -> None:
+    for item in items:
+        if isinstance(item, Dropped):
+            assert item.code
+            assert item.error
+        else:
+            check_event(item)
+
+
 def decode_body(data: bytes) -> None:
     half = len(data) // 2
     for told in (
@@ -84,11 +100,10 @@ def decode_body(data: bytes) -> None:
 
 def decode_batch(data: bytes) -> None:
     try:
-        events = events_of(data)
+        items = items_of(data)
     except ProtocolError:
         return
-    for event in events:
-        check_event(event)
+    check_items(items)
 
 
 def decode_v1(data: bytes) -> None:
@@ -98,12 +113,7 @@ def decode_v1(data: bytes) -> None:
         items = v1.to_events(batch, Received(1, RECEIVED_AT, b"phc_k", zone_needed=True), sdk_info="posthog-python/7")
     except ProtocolError:
         return
-    for item in items:
-        if isinstance(item, Dropped):
-            assert item.code
-            assert item.error
-        else:
-            check_event(item)
+    check_items(items)
 
 
 def decode_lz(data: bytes) -> None:

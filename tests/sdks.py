@@ -62,9 +62,15 @@ def missing(sdk: Sdk | None = None) -> str:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This environment without the settings of any SDK, and with the source on the path."""
+    """This environment without the settings of any SDK; the source and what tests share are on the path."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ANOTHER_SDK)}
-    return {**kept, "PYTHONPATH": str(SRC), "PYTHONDONTWRITEBYTECODE": "1", "NODE_ENV": "production", **variables}
+    return {
+        **kept,
+        "PYTHONPATH": os.pathsep.join((str(SRC), str(HERE.parent))),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "NODE_ENV": "production",
+        **variables,
+    }
 
 
 def start(sdk: Sdk, host: str, key: str, *, run: str, count: int, pause_s: float = 0.0) -> subprocess.Popen[str]:

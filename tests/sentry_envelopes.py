@@ -11,8 +11,8 @@ from leeward.wire.sentry.items import Mapped, map_envelope
 RECORDED = {
     path.stem: path.read_bytes() for path in sorted((Path(__file__).parent / "wire/sentry/recorded").glob("*.envelope"))
 }
-RECEIVED_AT = 1_795_353_500_000  # a few seconds after they were recorded
-RECEIVED = "2026-11-22T13:18:20Z"
+RECEIVED_AT = 1_795_354_545_000  # a few seconds after they were recorded
+RECEIVED = "2026-11-22T13:35:45Z"
 EVENT_ID = "80ff1e335f4a4921a4b5cd54d09ecee6"
 TRACE_ID = "6cf173d587eb48568a9b2e12dcfbea52"
 SPAN_ID = "438f40bd3b4a41ee"

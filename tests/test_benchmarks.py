@@ -1,4 +1,5 @@
-"""The comparison of clients counts right: what arrived, what was repeated, what a receiver could not tell apart."""
+"""The comparisons count right. Of clients: what arrived, what was repeated, what a receiver could not tell apart. Of
+servers: requests differ in ids and times alone, and no more is counted as taken than was answered so."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import zlib
 from itertools import islice
 from pathlib import Path
 
@@ -21,6 +23,13 @@ from benchmarks.clients import report  # noqa: E402 - see above
 from benchmarks.clients.events import hostile, pool, stream  # noqa: E402
 from benchmarks.clients.sinks import BLACKHOLE, OK, REFUSE, Behaviour, SinkProcess  # noqa: E402
 from benchmarks.clients.tally import Tally, UnknownEncodingError, items, readable, tally  # noqa: E402
+from benchmarks.ingest import processes, report as ingest_report  # noqa: E402
+from benchmarks.ingest.bombs import corpus, largest  # noqa: E402
+from benchmarks.ingest.generator import Generator, Job  # noqa: E402
+from benchmarks.ingest.loads import LOADS  # noqa: E402
+from benchmarks.ingest.templates import CLOCK_MARK, SECONDS_MARK, Template, fixed64_mark, random_mark  # noqa: E402
+
+from leeward.settings.tree import Server as Limits  # noqa: E402
 
 NATIVE = "/api/telemetry/batch"
 
@@ -173,3 +182,147 @@ def test_the_comparison_runs_from_one_command(tmp_path):
     assert done.returncode == 0, done.stderr
     assert page.read_text(encoding="utf-8") == done.stdout
     assert "| kill -9: of 1000, next start | 1,000 | – | – | – | ≥ 1000 | reached |" in done.stdout
+
+
+NOW_NS = 1_795_000_000 * 10**9
+COUNTING = iter(range(10**6))
+
+
+def _counted_bytes(size):
+    """Like random bytes, but no two alike."""
+    return b"".join(next(COUNTING).to_bytes(4) for _ in range(size // 4 + 1))[:size]
+
+
+def test_a_request_differs_from_its_template_in_ids_and_times_alone():
+    text = f"{random_mark(1, 8)},{random_mark(2, 12)},{random_mark(1, 8)},{CLOCK_MARK},{SECONDS_MARK}123"
+    template = Template(text.encode(), is_text=True)
+
+    first, second = (template.filled(_counted_bytes, NOW_NS).split(b",") for _ in range(2))
+
+    assert (first[0], len(first[0]), len(first[1])) == (first[2], 8, 12)
+    assert first[0] != second[0]
+    assert first[1] != second[1]
+    assert first[3:] == second[3:] == [b"12:26:40", b"1795000000123"]
+    assert template.marks == 5
+
+
+def test_a_time_in_protobuf_moves_with_the_clock_and_keeps_its_distance():
+    marked = b"".join(fixed64_mark(low_ns, later).to_bytes(8, "little") for low_ns, later in ((5, 0), (5, 30)))
+
+    filled = Template(marked, is_text=False).filled(os.urandom, NOW_NS)
+
+    start, end = (int.from_bytes(filled[at : at + 8], "little") for at in (0, 8))
+    assert end - start == 30 << 24
+    assert 0 <= NOW_NS - start < 1 << 24
+
+
+@pytest.mark.parametrize("name", LOADS)
+def test_every_load_is_read_by_its_protocol_and_no_id_comes_twice(name):
+    size = 1 if name == "sentry" else 5
+    load = LOADS[name](size, "key", "1")
+
+    bodies = [template.filled(_counted_bytes) for template in load.templates[:20] for _ in range(2)]
+
+    assert {len(body) for body in bodies} == {template.size for template in load.templates[:20]}
+    ids = [number for body in bodies for number in _ids(name, body)]
+    assert len(ids) == len(set(ids)) == 40 * size
+
+
+def _ids(name, body):
+    if name == "spans":
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+        return [
+            span.span_id for span in ExportTraceServiceRequest.FromString(body).resource_spans[0].scope_spans[0].spans
+        ]
+    if name == "logs":
+        from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+        scope = ExportLogsServiceRequest.FromString(body).resource_logs[0].scope_logs[0]
+        return [record.span_id for record in scope.log_records]
+    if name == "sentry":
+        head, item, payload, _ = body.split(b"\n")
+        assert json.loads(item)["length"] == len(payload)
+        assert json.loads(head)["event_id"] == json.loads(payload)["event_id"]
+        return [json.loads(payload)["event_id"]]
+    decoded = json.loads(body)
+    return [event.get("id") or event["uuid"] for event in (decoded if name == "native" else decoded["batch"])]
+
+
+def test_a_load_counts_as_taken_what_was_answered_so():
+    with SinkProcess() as sinks:
+        sink = sinks.sink(OK)
+        job = Job(int(sink.url.rpartition(":")[2]), "posthog_gzip", 10, "key", seconds=0.2)
+
+        taken = Generator(job).wait()
+        sink.become(Behaviour(outage_s=60))
+        refused = Generator(job._replace(load="native")).wait()
+
+    assert taken.statuses == {"200": taken.acknowledged // 10}
+    assert taken.acknowledged >= 40
+    assert (taken.refused, taken.broken, taken.said) == (0, 0, "")
+    assert (refused.acknowledged, refused.refused) == (0, refused.statuses["503"])
+    assert refused.said.startswith("HTTP/1.1 503")
+
+
+def test_bombs_are_small_on_the_wire_and_just_within_the_limits_or_far_beyond_them():
+    limits, share = Limits(), 0.05
+    bytes_max = {"sentry": limits.sentry_body_unpacked_bytes_max, "otlp": limits.otlp_body_unpacked_bytes_max}
+
+    for bomb in (*corpus("key", share=share), *largest("key", share=share)):
+        limit = share * bytes_max.get(bomb.name.partition(":")[0].split()[0], limits.body_unpacked_bytes_max)
+        size = _unpacked_size(bomb)
+
+        assert len(bomb.body) * 20 < size
+        assert size > 2 * limit if "beyond" in bomb.name else limit * 0.9 < size <= limit, bomb.name
+
+
+def _unpacked_size(bomb):
+    size, rest = 0, bomb.body
+    while rest:
+        stream = zlib.decompressobj(15 if bomb.headers["content-encoding"] == "deflate" else 31)
+        size += len(stream.decompress(rest))
+        assert stream.eof
+        rest = stream.unused_data
+    return size
+
+
+def test_what_a_process_costs_includes_what_it_has_started():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        pids = processes.tree([os.getpid()])
+        child.communicate(b"\n", timeout=30)
+
+    assert child.pid in pids
+    assert processes.memory([os.getpid()]).now_mb > 1
+    assert processes.cpu_s([os.getpid()]) > 0
+
+
+def test_servers_are_compared_by_medians_and_what_was_not_stored_is_said():
+    one = {"p50_ms": [1.0], "idle_mb": [80.0], "peak_mb": [90.0], "ready_s": [0.4], "disk_bytes": [300.0]}
+    ours = {
+        **one,
+        "acknowledged_per_s": [40e3] * 3,
+        "stored_per_s": [29e3, 31e3, 90e3],
+        "p99_ms": [70.0],
+        "cpu_s": [5.0],
+    }
+    theirs = {**one, "acknowledged_per_s": [1e3], "stored_per_s": [500.0], "p99_ms": [700.0], "cpu_s": [100.0]}
+    table = {
+        "spans-100": {
+            "leeward": {**ours, "left": [0.0], "refused": [0.0]},
+            "mlflow": {**theirs, "left": [250.0], "refused": [3.0]},
+        }
+    }
+
+    measured = [line.split(" | ")[2:4] for line in ingest_report.lines(table)][2:]
+    goals = [line.split(" | ")[1:] for line in ingest_report.goals(table)][2:]
+
+    assert measured == [
+        ["40,000", "31,000"],
+        ["1,000", "500 (250 acknowledged not yet stored, 3 requests refused)"],
+    ]
+    assert goals == [
+        ["31,000", "≥ 30,000", "reached", "500 (mlflow)", "62 |"],
+        ["70", "≤ 60", "**missed**", "700 (mlflow)", "0.1 |"],
+        ["5", "≤ 6", "reached", "100 (mlflow)", "0.05 |"],
+    ]

@@ -20,7 +20,7 @@ LAYERS = [
     "gateway",
     "sender store",
     "wire journal resilience issues scrub settings",
-    "model clock version",
+    "model clock version recipes",
     "errors",
 ]
 RANK = {name: depth for depth, names in enumerate(LAYERS) for name in names.split()}

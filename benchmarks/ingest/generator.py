@@ -50,8 +50,12 @@ class Job(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """What came of it; `acknowledged` counts items, `said` is the first refusal's beginning."""
+    """What came of it; `acknowledged` counts items, `said` is the first refusal's beginning.
 
+    `began_s` is read from the clock that all processes of a Linux machine share.
+    """
+
+    began_s: float
     seconds: float
     acknowledged: int
     statuses: dict[str, int]
@@ -262,6 +266,7 @@ def send(job: Job) -> Sent:
     run.run()
     taken = run.latencies_ms
     return Sent(
+        began_s=began_s,
         seconds=(run.last_s or time.perf_counter()) - began_s,
         acknowledged=len(taken) * job.items,
         statuses=dict(run.statuses),

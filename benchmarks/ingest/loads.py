@@ -111,9 +111,7 @@ def spans(size: int, key: str, _project: str) -> Load:
         request = ExportTraceServiceRequest(resource_spans=[ResourceSpans(resource=_resource(), scope_spans=[scope])])
         return Template(request.SerializeToString(), is_text=False)
 
-    return Load(
-        "/v1/traces", {"content-type": PROTOBUF, "authorization": f"Bearer {key}"}, _many(size, make), size
-    )
+    return Load("/v1/traces", {"content-type": PROTOBUF, "authorization": f"Bearer {key}"}, _many(size, make), size)
 
 
 def _record(number: int, chance: random.Random) -> Any:

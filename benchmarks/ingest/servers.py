@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import secrets
 import shutil
@@ -16,151 +17,188 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 from benchmarks.ingest import processes
-from benchmarks.road import Server as OurServer
 
 ROOT: Final = Path(__file__).parent.parent.parent
 READY_WAIT_S: Final = 120.0
 STOP_WAIT_S: Final = 30.0
 
 
-class Unavailable(Exception):  # noqa: N818 - said of a server, with the reason
+class Unavailable(Exception):
     """A server that is not installed, or does not start."""
 
 
 class Server:
-    """What all have in common. `start` gives them a fresh folder."""
+    """A server with a fresh folder; `start` waits until it takes requests."""
 
     name: ClassVar[str]
-    settle_s: ClassVar[float] = 3.0  # a count that stood still for so long has come to rest
+    ready_path: ClassVar[str]
+    environment: ClassVar[dict[str, str]] = {}
     headers: ClassVar[dict[str, str]] = {}
+    settle_s: ClassVar[float] = 3.0  # a count that stood still for so long has come to rest
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"ingest-{self.name}-"))
+        self.data = self.folder / "data"
+        self.data.mkdir(mode=0o700)
+        self.bin = ROOT / f".venv-{self.name}" / "bin"
         self.port = _free_port()
         self.key = ""
         self.project = "1"
         self.ready_s = 0.0
+        self._processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self) -> None:
-        """Start it, and wait until it takes requests.
+    # -- what differs ------------------------------------------------------------------------------------------------
 
-        Raises:
-            Unavailable: it does not.
-        """
-        raise NotImplementedError
+    def prepare(self) -> None:
+        """What its operator does before the first start."""
 
-    def stop(self) -> None:
-        """End it as its operator would."""
-        raise NotImplementedError
-
-    def roots(self) -> list[int]:
-        """The processes that were started; others descend from them."""
+    def commands(self) -> Sequence[Sequence[str]]:
+        """What runs: programs of its environment, with their arguments."""
         raise NotImplementedError
 
     def stored(self) -> int:
         """How many items it has stored so far."""
         raise NotImplementedError
 
-    def pids(self) -> list[int]:
-        return processes.tree(self.roots())
-
-    def disk_bytes(self) -> int:
-        return processes.disk_bytes(self.folder)
-
-
-class Leeward(Server):
-    """Ours; started as the other benchmarks do."""
-
-    name = "leeward"
+    # -- what is common ----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._server = OurServer(self.folder / "data")
-        self.port, self.ready_s = self._server.port, self._server.ready_s
-        self._server.wait_store()
-        self.key = self._server.key("write")
+        """Start it.
 
-    def stop(self) -> None:
-        self._server.stop()
-
-    def roots(self) -> list[int]:
-        return [self._server.pid]
-
-    def stored(self) -> int:
-        return int(self._server.metric("leeward_events_stored_total"))
-
-    def is_alive(self) -> bool:
-        """The process runs and answers."""
-        return self._server.process.poll() is None and self._server.ask("GET", "/livez")[0] == 200
-
-
-class Peer(Server):
-    """A server of somebody else, from its own environment."""
-
-    settle_s = 12.0  # one that stores a thousand at a time stands still for long
-    environment: ClassVar[dict[str, str]] = {"DO_NOT_TRACK": "true"}
-    ready_path: ClassVar[str]
-    database: ClassVar[str]
-    counted: ClassVar[str]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bin = ROOT / f".venv-{self.name}" / "bin"
-        self._processes: list[subprocess.Popen[bytes]] = []
-
-    def prepare(self) -> None:
-        """What its operator does before the first start."""
-
-    def commands(self) -> Sequence[Sequence[str]]:
-        """What runs: the first one answers."""
-        raise NotImplementedError
-
-    def start(self) -> None:
+        Raises:
+            Unavailable: it is not installed, or does not start.
+        """
         if not (self.bin / "python").exists():
             raise Unavailable(f"{self.name} is not installed: `make bench-ingest` installs it")
         self.prepare()
         began_s = time.perf_counter()
         self._processes = [self._start(command) for command in self.commands()]
         while not self._answers():
-            if any(process.poll() is not None for process in self._processes):
+            if not self.is_running():
                 raise Unavailable(f"{self.name} ended while it started: {self._last_words()}")
             if time.perf_counter() - began_s > READY_WAIT_S:
                 raise Unavailable(f"{self.name} was not ready after {READY_WAIT_S:.0f} s: {self._last_words()}")
-            time.sleep(0.02)
+            time.sleep(0.005)
         self.ready_s = time.perf_counter() - began_s
 
     def stop(self) -> None:
+        """End it as its operator would, and whatever it leaves behind."""
         for process in self._processes:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
+            process.terminate()
         end_s = time.monotonic() + STOP_WAIT_S
         for process in self._processes:
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, end_s - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait(10)
         for process in self._processes:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # workers that were left behind hold the port
+                os.killpg(process.pid, signal.SIGKILL)  # workers that were left would hold the port
+            process.wait(10)
 
-    def roots(self) -> list[int]:
-        return [process.pid for process in self._processes]
+    def is_running(self) -> bool:
+        """None of the processes that were started has ended."""
+        return all(process.poll() is None for process in self._processes)
+
+    def pids(self) -> list[int]:
+        """All processes, those that they started too."""
+        return processes.tree(process.pid for process in self._processes)
+
+    def disk_bytes(self) -> int:
+        """What it keeps; what it prints does not count."""
+        return processes.disk_bytes(self.data)
+
+    def ask(self, path: str, key: str = "") -> tuple[int, bytes]:
+        """GET; the status is 0 if there is no answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("GET", path, headers={"Authorization": f"Bearer {key}"} if key else {})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        return 0, b""
+
+    def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        with (self.folder / "server.log").open("ab") as log:
+            return subprocess.Popen(
+                [str(self.bin / command[0]), *command[1:]],
+                cwd=self.data,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _environment(self) -> dict[str, str]:
+        """Without what Python or leeward would listen to here."""
+        foreign = ("LEEWARD_", "PYTHON", "VIRTUAL_ENV")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        own = {"PATH": f"{self.bin}:{kept.get('PATH', '')}", "HOME": str(self.data), "DO_NOT_TRACK": "true"}
+        return {**kept, **own, **self.environment}
+
+    def _answers(self) -> bool:
+        return self.ask(self.ready_path)[0] == 200
+
+    def _last_words(self) -> str:
+        lines = (self.folder / "server.log").read_text(errors="replace").split("\n")
+        return " / ".join(line for line in lines[-4:] if line)[-300:]
+
+
+class Leeward(Server):
+    """Ours, from the environment that runs this."""
+
+    name = "leeward"
+    ready_path = "/readyz"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bin = Path(sys.executable).parent
+        self._read_key = ""
+
+    def commands(self) -> Sequence[Sequence[str]]:
+        return [("python", "-m", "leeward", "serve", "--data-dir", str(self.data), "--port", str(self.port))]
+
+    def start(self) -> None:
+        super().start()
+        keys = json.loads((self.data / "first-keys.json").read_text())
+        self.key, self._read_key = keys["write"], keys["read"]
+        end_s = time.monotonic() + READY_WAIT_S
+        while json.loads(self.ask("/health")[1])["parts"]["store"]["status"] != "healthy":
+            if time.monotonic() > end_s:
+                raise Unavailable(f"the store was not there after {READY_WAIT_S:.0f} s: {self._last_words()}")
+            time.sleep(0.05)
 
     def stored(self) -> int:
-        path = self.folder / self.database
+        return int(self.metric("leeward_events_stored_total"))
+
+    def metric(self, name: str) -> float:
+        """One of its counters, by its whole name."""
+        status, text = self.ask("/metrics", self._read_key)
+        if status != 200:
+            raise Unavailable(f"/metrics answered {status}: {self._last_words()}")
+        return next(float(line.split()[1]) for line in text.decode().splitlines() if line.startswith(f"{name} "))
+
+
+class Peer(Server):
+    """A server of somebody else: an environment of its own, rows in a SQLite file."""
+
+    settle_s = 12.0  # one that stores a thousand at a time stands still for long
+    database: ClassVar[str]
+    table: ClassVar[str]
+
+    def stored(self) -> int:
+        path = self.data / self.database
         for _ in range(20):
             try:
                 with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
-                    return int(connection.execute(self.counted).fetchone()[0])
-            except sqlite3.OperationalError:  # it is being written, or not there yet
+                    return int(connection.execute(f"SELECT count(*) FROM {self.table}").fetchone()[0])
+            except sqlite3.OperationalError:  # it is locked
                 time.sleep(0.25)
         raise Unavailable(f"{self.name}: {path.name} cannot be read")
 
@@ -168,7 +206,7 @@ class Peer(Server):
         """One command of its operator, to its end."""
         done = subprocess.run(
             [str(self.bin / command[0]), *command[1:]],
-            cwd=self.folder,
+            cwd=self.data,
             env=self._environment(),
             capture_output=True,
             text=True,
@@ -179,42 +217,6 @@ class Peer(Server):
             raise Unavailable(f"{self.name}: `{command[0]} {command[1]}` failed: {done.stderr[-300:]}")
         return done.stdout
 
-    def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        with (self.folder / "server.log").open("ab") as log:
-            return subprocess.Popen(
-                [str(self.bin / command[0]), *command[1:]],
-                cwd=self.folder,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def _environment(self) -> dict[str, str]:
-        """Nothing of this process's own environment that Python or leeward would listen to."""
-        foreign = ("LEEWARD_", "PYTHON", "VIRTUAL_ENV")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-        return {
-            **kept,
-            "PATH": f"{self.bin}:{kept.get('PATH', '')}",
-            "HOME": str(self.folder),
-            "PORT": str(self.port),
-            **Peer.environment,
-            **self.environment,
-        }
-
-    def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
-            connection.request("GET", self.ready_path)
-            return connection.getresponse().status == 200
-        return False
-
-    def _last_words(self) -> str:
-        lines = (self.folder / "server.log").read_text(errors="replace").split("\n")
-        return " / ".join(line for line in lines[-4:] if line)[-300:]
-
 
 class Mlflow(Peer):
     """mlflow server: OTLP traces into SQLite; two workers for two cores."""
@@ -224,10 +226,10 @@ class Mlflow(Peer):
     environment = {"MLFLOW_DISABLE_TELEMETRY": "true"}  # noqa: RUF012 - never changed
     ready_path = "/health"
     database = "mlflow.db"
-    counted = "SELECT count(*) FROM spans"
+    table = "spans"
 
     def commands(self) -> Sequence[Sequence[str]]:
-        store = f"sqlite:///{self.folder / self.database}"
+        store = f"sqlite:///{self.data / self.database}"
         where = ("--host", "127.0.0.1", "--port", str(self.port))
         return [("mlflow", "server", "--backend-store-uri", store, *where, "--workers", "2")]
 
@@ -238,7 +240,7 @@ class Phoenix(Peer):
     name = "phoenix"
     ready_path = "/healthz"
     database = "phoenix.db"
-    counted = "SELECT count(*) FROM spans"
+    table = "spans"
 
     def commands(self) -> Sequence[Sequence[str]]:
         return [("phoenix", "serve")]
@@ -249,8 +251,8 @@ class Phoenix(Peer):
             "PHOENIX_HOST": "127.0.0.1",
             "PHOENIX_PORT": str(self.port),
             "PHOENIX_GRPC_PORT": str(_free_port()),
-            "PHOENIX_WORKING_DIR": str(self.folder),
-            "PHOENIX_SQL_DATABASE_URL": f"sqlite:///{self.folder / self.database}",
+            "PHOENIX_WORKING_DIR": str(self.data),
+            "PHOENIX_SQL_DATABASE_URL": f"sqlite:///{self.data / self.database}",
             "PHOENIX_TELEMETRY_ENABLED": "false",
             "PHOENIX_ALLOW_EXTERNAL_RESOURCES": "false",
         }
@@ -262,12 +264,12 @@ class Bugsink(Peer):
     name = "bugsink"
     ready_path = "/health/ready"
     database = "db.sqlite3"
-    counted = "SELECT count(*) FROM events_event"
+    table = "events_event"
 
     def prepare(self) -> None:
         self.key = secrets.token_hex(16)
-        (self.folder / "bugsink_conf.py").write_text(
-            _BUGSINK_SETTINGS.format(folder=self.folder, port=self.port, secret=secrets.token_hex(40))
+        (self.data / "bugsink_conf.py").write_text(
+            _BUGSINK_SETTINGS.format(folder=self.data, port=self.port, secret=secrets.token_hex(40))
         )
         self.run("bugsink-manage", "migrate", "--verbosity", "0")
         self.run("bugsink-manage", "migrate", "snappea", "--database=snappea", "--verbosity", "0")
@@ -282,7 +284,7 @@ class Bugsink(Peer):
         ]
 
     def _environment(self) -> dict[str, str]:
-        return {**super()._environment(), "DJANGO_SETTINGS_MODULE": "bugsink_conf", "PYTHONPATH": str(self.folder)}
+        return {**super()._environment(), "DJANGO_SETTINGS_MODULE": "bugsink_conf", "PYTHONPATH": str(self.data)}
 
 
 _BUGSINK_SETTINGS: Final = """
@@ -318,11 +320,12 @@ made = Project.objects.create(name="bench", sentry_key="{key}", retention_max_ev
 print(made.id)
 """
 
+Kind = TypeVar("Kind", bound=Server)
 PEERS: Final[dict[str, type[Peer]]] = {peer.name: peer for peer in (Mlflow, Phoenix, Bugsink)}
 
 
 @contextlib.contextmanager
-def running(kind: type[Any]) -> Iterator[Any]:
+def running(kind: type[Kind]) -> Iterator[Kind]:
     """A server with a folder of its own, gone afterwards."""
     server = kind()
     try:
@@ -330,8 +333,7 @@ def running(kind: type[Any]) -> Iterator[Any]:
             server.start()
             yield server
         finally:
-            if server.roots():
-                server.stop()
+            server.stop()
     finally:
         shutil.rmtree(server.folder, ignore_errors=True)
 

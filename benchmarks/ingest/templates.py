@@ -2,7 +2,7 @@
 
 What differs is marked in the encoded bytes, and what replaces a mark is as long as the mark, so lengths and offsets hold:
 
-    ~i0007…~   random bytes (hex digits in a text), the same wherever a body has the same number
+    ~i00007~   random bytes (hex digits in a text), the same wherever a body has the same number; wider with dots
     ~h05~      with three bytes before it: a time in nanoseconds as fixed64, 5 × 17 ms from now
     ~c00000~   the time of day, HH:MM:SS
     ~s0000000~ seconds since 1970
@@ -17,13 +17,13 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-MARK: Final = re.compile(rb"(~i[0-9]{4}[.]*~|~h[0-9]{2}~|~c00000~|~s0000000~)")
+MARK: Final = re.compile(rb"(~i[0-9]{5}[.]*~|~h[0-9]{2}~|~c00000~|~s0000000~)")
 LOW_BYTES: Final = 3  # of a fixed64 that stay as they are: 17 ms
 
 
 def random_mark(number: int, width: int) -> str:
-    """Stands for *width* (at least 7) random bytes, or hex digits."""
-    return f"~i{number:04}".ljust(width - 1, ".") + "~"
+    """Stands for *width* (at least 8) random bytes, or hex digits."""
+    return f"~i{number:05}".ljust(width - 1, ".") + "~"
 
 
 CLOCK_MARK: Final = "~c00000~"

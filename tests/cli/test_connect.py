@@ -24,9 +24,10 @@ def key_of(server, scope):
 def waiting(home, *arguments):
     """A command that waits for an event by now; what it said until then is thrown away."""
     with started(home, "connect", *arguments, stderr=True) as process:
-        for line in process.process.stderr:
-            if line == WAITING:
-                break
+        line = process.ready
+        while line != WAITING:
+            line = process.process.stderr.readline()
+            assert line, end(process)
         yield process
 
 

@@ -103,7 +103,7 @@ def test_both_ways_give_the_same_fields(terminal, at_server):
 def test_a_project_that_is_not_there_is_refused_both_ways(terminal, at_server):
     directory = str(_made_directory(terminal.home / "d"))
 
-    here = terminal("keys", "create", "--scope", "read", "--project", "x", "--data-dir", directory)
+    here = at_server("keys", "create", "--scope", "read", "--project", "x", "--data-dir", directory)
     over_http = at_server("keys", "create", "--scope", "read", "--project", "x")
 
     assert here.code == over_http.code == 1
@@ -228,8 +228,8 @@ def test_a_changed_quota_holds_from_the_next_request(at_server):
     assert at_server("send", "unlimited", "--key", made["key"]).code == 0
 
 
-def test_a_quota_of_no_key_or_of_nothing_is_refused_with_a_cure(at_server, terminal):
-    data_dir = _made_directory(terminal.home / "data")
+def test_a_quota_of_no_key_or_of_nothing_is_refused_with_a_cure(at_server, tmp_path):
+    data_dir = _made_directory(tmp_path / "data")
     gone = "there is no key k_nothing\nfix: leeward keys list shows the ids\n"
 
     here = terminal("keys", "set-quota", "k_nothing", "--per-day", "5", "--data-dir", str(data_dir))

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 import json_strategies
 from leeward.model import Dropped
 from leeward.scrub import bounds
-from leeward.scrub.bounds import DEPTH_MAX, DIGITS_MAX, KEYS_MAX, STRING_BYTES_MAX, bound
+from leeward.scrub.bounds import AI_STRING_BYTES_MAX, DEPTH_MAX, DIGITS_MAX, KEYS_MAX, STRING_BYTES_MAX, bound
 
 MARK = " [cut: "
 
@@ -204,6 +204,21 @@ def test_i5_a_cut_through_any_mixture_leaves_valid_json_within_the_limits(units,
     assert json.loads(text)["k"].startswith(found[: found.rindex(MARK)])
     assert len(changes) == 1
     assert bound(cut) == (cut, [])
+
+
+@pytest.mark.parametrize("length", [STRING_BYTES_MAX + 1, AI_STRING_BYTES_MAX, AI_STRING_BYTES_MAX + 1])
+def test_i5_who_holds_prompts_may_have_strings_of_a_mebibyte(length):
+    raw = b'{"prompt":"%b","n":1.50}' % (b"x" * length)
+
+    bounded, changes = bound(raw, AI_STRING_BYTES_MAX)
+
+    if length <= AI_STRING_BYTES_MAX:
+        assert bounded is raw
+        assert changes == []
+    else:
+        assert len(json.loads(bounded)["prompt"]) == AI_STRING_BYTES_MAX
+        assert changes == [f"a string of {length} bytes was cut to {AI_STRING_BYTES_MAX}"]
+    assert len(json.loads(bound(raw)[0])["prompt"]) == STRING_BYTES_MAX
 
 
 def test_i5_keys_are_cut_as_strings_are_and_every_cut_is_named():

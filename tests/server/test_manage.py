@@ -1,4 +1,4 @@
-"""Dead letters put back: the events that are in them, and nothing that is no event."""
+"""Dead letters put back: the events that are in them, and nothing that is no event. A key's quota, changed in part."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import json
 import pytest
 from msgspec import ValidationError
 
-from leeward.errors import Unavailable
+from control_helpers import HeldClock, started_directory
+from leeward.errors import ProtocolError, Unavailable
 from leeward.model import Event
 from leeward.server.access import Identity
 from leeward.server.blocks import Chunk, batch_rows
+from leeward.server.control.database import Control
 from leeward.server.dead_letters import DeadLetters
 from leeward.server.http import ByteBudget, Request
 from leeward.server.manage import Manage
+from leeward.server.quotas import Quota
 from leeward.server.record import BatchHead, Head, row
 
 EVENTS = [Event(project=1, kind="event", id=f"e{n}", name="a", received_at=5, timestamp=5) for n in range(2)]
@@ -79,3 +82,60 @@ def test_w13_a_row_that_is_neither_event_nor_batch_is_kept(tmp_path):
     with pytest.raises(ValidationError):
         replay(letters, Log())
     assert len(letters.letters()) == 1
+
+
+# Quotas
+
+
+def called(handler, key_id="", **fields):
+    """What a handler answers; its body is JSON of these fields."""
+    body = json.dumps(fields).encode()
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    request = Request({"method": "PATCH", "path": "/", "query_string": b"", "headers": []}, receive, "r")
+    request.path_parameter = key_id
+    return json.loads(asyncio.run(handler(request)).body)
+
+
+@pytest.fixture
+def manage(tmp_path):
+    control = Control(HeldClock())
+    control.start(started_directory(tmp_path)).result()
+    yield Manage(control, dead_letters=None, pipeline=None, budget=ByteBudget(1000))
+    control.stop()
+
+
+def test_a_key_is_made_with_a_quota_that_is_changed_in_part_and_listed(manage):
+    made = called(manage.keys_create, scope="write", per_day=1000)
+    ring = manage._control.keys
+    assert ring.find(made["key"]).quota == Quota(None, 1000)
+
+    changed = called(manage.keys_set_quota, made["id"], per_minute=60)
+
+    assert (changed["id"], changed["per_minute"], changed["per_day"]) == (made["id"], 60, 1000)
+    assert ring.find(made["key"]).quota == Quota(60, 1000)
+    assert changed in called(manage.keys_list)["keys"]
+    lifted = called(manage.keys_set_quota, made["id"], per_minute=None, per_day=None)
+    assert (lifted["per_minute"], lifted["per_day"]) == (None, None)
+    assert ring.find(made["key"]).quota is None
+    assert called(manage.keys_set_quota, made["id"])["per_day"] is None
+
+
+@pytest.mark.parametrize("fields", [{"per_day": 0}, {"per_day": -5}, {"per_minute": "5"}, {"per_hour": 5}])
+def test_a_quota_that_is_none_is_refused_and_changes_nothing(manage, fields):
+    made = called(manage.keys_create, scope="write", per_day=7)
+
+    with pytest.raises(ProtocolError) as refused:
+        called(manage.keys_set_quota, made["id"], **fields)
+
+    assert refused.value.code == "invalid_field"
+    assert manage._control.keys.find(made["key"]).quota == Quota(None, 7)
+
+
+def test_a_quota_for_no_key_is_a_404(manage):
+    with pytest.raises(ProtocolError) as refused:
+        called(manage.keys_set_quota, "k_nothing", per_day=5)
+
+    assert (refused.value.code, refused.value.status) == ("key_not_found", 404)

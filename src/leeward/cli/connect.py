@@ -17,12 +17,12 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from leeward import recipes
 from leeward.cli.api import Api
 from leeward.cli.connection import Target, target_of
 from leeward.cli.form import Within, command as make, connection_options
 from leeward.cli.terminal import json_text, printable, program, show, table, talk
 from leeward.errors import BadCredentials, LeewardError, RateLimited, Refused, Unavailable
+from leeward.recipes import RECIPES, Recipe, filled, find, nearest
 
 __all__ = ["command"]
 
@@ -44,16 +44,16 @@ def command(*, name: str | None, no_wait: bool, timeout_s: int | None, as_json: 
     if name is None:
         _list(as_json=as_json)
         return
-    recipe = recipes.find(name)
+    recipe = find(name)
     if recipe is None:
-        near = recipes.nearest(name)
+        near = nearest(name)
         meant = f"did you mean {near}? " if near else ""
         raise click.UsageError(f"connect knows no SDK of the name {name[:40]!r}; {meant}(leeward connect lists all)")
     target = target_of(**connection, environ=os.environ)
     target.api("write")  # refuses an address that is none, and says how to come by a key
     key = target.key or (target.first_key("write") or ("",))[0]
     watch = None if no_wait else _Watch(_reader(target), timeout_s, as_json=as_json)
-    _print(recipes.filled(recipe, target.url, key), target.url, as_json=as_json)
+    _print(filled(recipe, target.url, key), target.url, as_json=as_json)
     if watch is not None:
         watch.run()
 
@@ -61,15 +61,15 @@ def command(*, name: str | None, no_wait: bool, timeout_s: int | None, as_json: 
 def _list(*, as_json: bool) -> None:
     if as_json:
         fields = ("name", "title", "language", "package", "version_tested")
-        listed = [{field: getattr(recipe, field) for field in fields} for recipe in recipes.RECIPES]
+        listed = [{field: getattr(recipe, field) for field in fields} for recipe in RECIPES]
         show(json_text(json.dumps({"recipes": listed})))
         return
-    rows = [(recipe.name, recipe.title, f"{recipe.package} {recipe.version_tested}") for recipe in recipes.RECIPES]
+    rows = [(recipe.name, recipe.title, f"{recipe.package} {recipe.version_tested}") for recipe in RECIPES]
     for line in table(rows, ("NAME", "WHAT", "TESTED WITH")):
         show(line)
 
 
-def _print(recipe: recipes.Recipe, url: str, *, as_json: bool) -> None:
+def _print(recipe: Recipe, url: str, *, as_json: bool) -> None:
     """The lines; below them the event to try them with, unless it belongs into a file of its own."""
     if as_json:
         show(json_text(json.dumps({**recipe._asdict(), "host": url})))

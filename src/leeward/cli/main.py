@@ -31,8 +31,8 @@ leeward keeps telemetry when everything else fails.
   leeward demo                        watch it work: real events, nothing to set up
   leeward serve                       start the server
   leeward send signup -p plan=pro     send an event
+  leeward connect posthog | sentry    point an SDK that you have at it
   leeward query --since 1h            read events
-  leeward keys create --scope write   make a key for an application
   leeward doctor                      find out what is wrong, and the cure
 
 leeward --help lists everything.\
@@ -44,6 +44,7 @@ class _Top(LazyGroup):
     rows = {  # noqa: RUF012 - written once, here
         "serve": "Start the server; Ctrl+C stops it.",
         "demo": "Watch leeward work, with nothing to set up.",
+        "connect": "Print the lines that point an SDK at this server, and wait for its first event.",
         "send": "Send an event, or many from stdin.",
         "query": "Read events, the newest first.",
         "keys": "Make, list and revoke keys.",

@@ -35,6 +35,7 @@ LINES_PER_BATCH_MAX: Final = 1000
 BYTES_PER_BATCH_MAX: Final = 4 << 20
 LINE_BYTES_MAX: Final = 16 << 20
 PATIENCE: Final = Retry(attempts_max=6, base_s=0.5, cap_s=8)
+WAIT_S_MAX: Final = 30.0
 
 
 @make(
@@ -138,14 +139,18 @@ def _new_id() -> str:
 
 
 def _patiently(ask: Callable[[], Answer]) -> Answer:
-    """Ask until the answer is not "later", for about half a minute. Who does not answer at all is not asked again."""
+    """Ask until the answer is not "later", for about half a minute.
+
+    Who does not answer at all, or asks for a longer wait, is not asked again: a day's quota may be used up.
+    """
     attempts = 0
     while True:
         attempts += 1
         try:
             return ask()
         except RetryableError as error:
-            if error.code == "server_unreachable" or not PATIENCE.again(attempts):
+            is_hopeless = error.code == "server_unreachable" or (error.retry_after_s or 0.0) > WAIT_S_MAX
+            if is_hopeless or not PATIENCE.again(attempts):
                 raise
             wait_s = PATIENCE.delay_s(attempts, error.retry_after_s, random.random)
             talk(f"{printable(error.message)}: once more in {wait_s:.1f} s")

@@ -40,8 +40,18 @@ SECRET_WORDS: Final = words_set(
 _SECRET_ENDINGS: Final = tuple(words_set("password passwords passwd secret secrets apikey apikeys token"))
 # What the last word of a name says about a secret without being one.
 _HARMLESS_LAST: Final = words_set("tokens count counts type method provider status length limit usage expires at")
-_HARMLESS_KEYS: Final = words_set("public primary foreign partition sort routing idempotency dedup group")
-_HARMLESS_NAMES: Final = (("session", "id"), ("session", "ids"), ("distinct", "id"), ("fingerprint",))
+_HARMLESS_KEYS: Final = words_set(
+    "public primary foreign partition sort routing idempotency dedup group flag cache message"
+)
+_HARMLESS_NAMES: Final = (
+    ("session", "id"),
+    ("session", "ids"),
+    ("previous", "id"),
+    ("distinct", "id"),
+    ("fingerprint",),
+)
+# What a session began with is not the session: only the words behind the first one are asked.
+_HARMLESS_STARTS: Final = (("session", "entry"), ("session", "recording"))
 # One of these is part of every secret name, in lower case.
 STEMS: Final = tuple(
     sorted(words_set("key token secret pass auth pwd cookie session credential bearer private jwt srf saml sso sig"))
@@ -82,6 +92,8 @@ def secret_words(name: str) -> tuple[str, ...]:
 def _is_secret(words: tuple[str, ...]) -> bool:
     if not words or words[-1] in _HARMLESS_LAST or words[-2:] in _HARMLESS_NAMES or words[-1:] in _HARMLESS_NAMES:
         return False
+    if words[:2] in _HARMLESS_STARTS:
+        return _is_secret(words[1:])
     if words[-1] == "key" and len(words) > 1 and words[-2] in _HARMLESS_KEYS:
         return False
     if words[-1] == "pass" and len(words) > 1:

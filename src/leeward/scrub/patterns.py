@@ -43,6 +43,8 @@ def _by_first_letter(sources: list[str]) -> str:
     return "|".join(f"{first}(?<![A-Za-z0-9].)(?:{'|'.join(rests)})" for first, rests in groups.items())
 
 
+# The first of a pair if it is a name: one or two words, no line of code and no sentence.
+LABEL: Final = re.compile(r"[^\s(){}=?]++(?: [^\s(){}=?]++)?", _FLAGS)
 WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", _FLAGS)
 
 PROVIDER: Final = re.compile(_by_first_letter(_PROVIDERS.split()), _FLAGS)
@@ -83,3 +85,5 @@ CARD: Final = re.compile(
     r"|[0-9]{3}([ -])[0-9]{6}\3[0-9]{4,5}+)(?![0-9A-Fa-f]))|[0-9]{8,}+",
     _FLAGS,
 )
+# What directly follows goes with it: behind the mark in its place, it would begin a word of its own.
+REST_OF_WORD: Final = re.compile(r"[\w-]*+", _FLAGS)

@@ -230,7 +230,7 @@ class _Cleaning:
     def sequence(self, value: list[Any], *, secret: bool) -> list[Any]:
         # A header as a pair; what were bytes are texts by now.
         if len(value) == 2 and type(value[0]) is type(value[1]) is str and self.is_secret_name(value[0]):
-            value[1] = self.value(value[1], secret=True)
+            value[1] = self.value(value[1], secret=_loaded().LABEL.fullmatch(value[0]) is not None)
         for index, item in enumerate(value):
             if type(item) in _MAY_HOLD_TEXT:
                 value[index] = self.value(item, secret=secret)
@@ -569,7 +569,8 @@ class _Look:
                     break
                 self.effort.left -= CARD_EFFORT
                 if _has_check_digit(digits):
-                    self.spans.append(match.span())
+                    rest = self.patterns.REST_OF_WORD.match(self.text, match.end())
+                    self.spans.append((match.start(), rest.end()))
 
 
 def _around(classes: bytes, at: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random as chance
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -20,16 +21,16 @@ import msgspec
 
 from leeward.errors import RateLimited, Unavailable
 
-__all__ = ["Admission", "AdmissionLimits", "LoopProbe", "is_shed"]
+__all__ = ["Admission", "AdmissionLimits", "LoopProbe", "LoopTurn", "is_shed"]
 
 SAMPLE_EVERY_S: Final = 0.1
 SOFT_MARKS: Final = (0.5, 0.75, 1.0)  # the pressure from which the level is 1, 2, 3
 FALL_SHARE: Final = 0.8  # of a mark: below it the pressure counts as clearly lower
 RISE_SAMPLES: Final = 3
 FALL_SAMPLES: Final = 10
-RETRY_AFTER_S_MAX: Final = 30.0
+RETRY_AFTER_S_MAX: Final = 10.0  # so that those who obey are back soon after it is over
 LOG_FULL_RETRY_AFTER_S: Final = 30.0
-_NEWEST_SHARE: Final = 0.2  # how much the newest sample counts in what is offered for each request that is taken
+_KEPT_SHARE: Final = 0.95  # of the requests counted so far, at each sample: they are those of the last two seconds
 _TROUBLE_LEVELS: Final = frozenset({"WARN", "ERROR", "FATAL"})
 
 
@@ -41,7 +42,8 @@ class AdmissionLimits(msgspec.Struct, frozen=True):
     commit_wait_s_max: float = 2.0  # that a group commit may take
     held_bytes_max: int = 64 << 20  # bodies of all requests together
     running_max: int = 256  # requests whose body is there and whose answer is not
-    lag_s_max: float = 0.5  # by which the event loop may be late
+    turn_s_max: float = 0.1  # of work in one turn of the event loop: what came at once beyond it is refused
+    lag_s_max: float = 0.5  # by which the event loop may be late, twice in a row
 
 
 class Admission:
@@ -55,6 +57,7 @@ class Admission:
         waiting_bytes: Callable[[], int],
         oldest_wait_s: Callable[[], float],
         held_bytes: Callable[[], int],
+        turn_s: Callable[[], float] = lambda: 0.0,
         random: Callable[[], float] = chance.random,
     ) -> None:
         self._limits = limits
@@ -62,14 +65,14 @@ class Admission:
         self._waiting_bytes = waiting_bytes
         self._oldest_wait_s = oldest_wait_s
         self._held_bytes = held_bytes
+        self._turn_s = turn_s
         self._random = random
-        self._lag_s = 0.0
+        self._lag_s = self._lag_s_newest = 0.0
         self._level = 0
         self._above = 0  # samples in a row that ask for a higher level
         self._below = 0  # samples in a row that ask for a lower one
-        self._taken = 0  # since the last sample
-        self._refused = 0
-        self._offered_for_one = 1.0  # requests offered for each that is taken, smoothed
+        self._taken = 0.0  # requests of late; they fade
+        self._refused = 0.0
         self.running = 0
 
     def check(self) -> None:
@@ -86,6 +89,7 @@ class Admission:
             )
         if (
             self.running >= limits.running_max
+            or self._turn_s() > limits.turn_s_max
             or self._lag_s > limits.lag_s_max
             or self._held_bytes() >= limits.held_bytes_max
             or self._waiting_bytes() > limits.waiting_bytes_max
@@ -126,14 +130,11 @@ class Admission:
 
     def sample(self, lag_s: float) -> None:
         """Look at everything once. Called regularly, with the time by which the call itself was late."""
-        self._lag_s = lag_s
+        self._lag_s = min(lag_s, self._lag_s_newest)  # what does not last is no queue
+        self._lag_s_newest = lag_s
         self._sample_level(self.pressure())
-        if self._taken or self._refused:
-            offered = (self._taken + self._refused) / max(1, self._taken)
-            self._offered_for_one += (offered - self._offered_for_one) * _NEWEST_SHARE
-        else:
-            self._offered_for_one = 1.0
-        self._taken = self._refused = 0
+        self._taken *= _KEPT_SHARE
+        self._refused *= _KEPT_SHARE
 
     def _sample_level(self, pressure: float) -> None:
         rising, falling = _level_of(pressure, 1.0), _level_of(pressure, FALL_SHARE)
@@ -145,10 +146,36 @@ class Admission:
             self._level, self._below = self._level - 1, 0
 
     def _too_much(self) -> RateLimited:
-        """A longer time the more is offered, and not the same one for all: else they would come back together."""
+        """A second for each time that what is taken is offered; not the same for all, who would come back together."""
+        offered_for_one = 1 + self._refused / max(self._taken, self._limits.running_max)
         self._refused += 1
-        wanted_s = self._offered_for_one * (1 + self._random())
+        wanted_s = offered_for_one * (1 + self._random())
         return RateLimited("Too much is being sent at once", retry_after_s=min(RETRY_AFTER_S_MAX, wanted_s))
+
+
+class LoopTurn:
+    """Says how much the event loop has worked since it was first asked in this turn.
+
+    What comes at the same time is all worked on in one turn, and each waits for those before it: only in here can be
+    seen that a queue has grown, before the turn ends. Work is the thread's processor time: that others use the machine
+    too is not this queue's doing.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, processor_s: Callable[[], float] = time.thread_time) -> None:
+        self._loop = loop
+        self._processor_s = processor_s
+        self._began_s: float | None = None
+
+    def work_s(self) -> float:
+        """Seconds; 0 for who asks first."""
+        now_s = self._processor_s()
+        if self._began_s is None:
+            self._began_s = now_s
+            self._loop.call_soon(self._end)
+        return now_s - self._began_s
+
+    def _end(self) -> None:
+        self._began_s = None
 
 
 class LoopProbe:

@@ -13,8 +13,9 @@ import msgspec
 
 from leeward.issues.category import category
 from leeward.model import Dropped, Event
-from leeward.scrub.bounds import AI_STRING_BYTES_MAX, STRING_BYTES_MAX, bound
+from leeward.scrub.bounds import AI_STRING_BYTES_MAX, DEPTH_MAX, STRING_BYTES_MAX, bound
 from leeward.scrub.raw import clean_column, clean_json
+from leeward.scrub.secrets import TEXT_CHARS_MIN
 from leeward.wire.text import has_replacement
 
 __all__ = ["AI_EVENT_BYTES_MAX", "EVENT_BYTES_MAX", "bounded", "settled"]
@@ -25,6 +26,11 @@ REPLACED: Final = "characters that cannot be stored were replaced by U+FFFD"
 # Texts of a caller's own making; what is left out is cut from a fixed list, or is an id of the protocol.
 _TEXTS: Final = ("name", "distinct_id", "error_message", "error_stack", "session_id", "device_id", "correlation_id")
 _PAYLOADS: Final = ("data", "attributes", "error_rest")
+# Resource and scope are the same in all spans of a process: texts that were found without a secret, as they stand.
+REMEMBERED_MAX: Final = 2_048
+REMEMBERED_CHARS_MAX: Final = 2_000
+_clean_attributes: Final[set[str]] = set()
+SURELY_WITHIN_CHARS: Final = 1_000  # too short for 1,000 keys, a number of 1,000 digits or a string that is too long
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
@@ -35,22 +41,30 @@ def bounded(event: Event, *, repaired: bool) -> tuple[Event, list[str]] | Droppe
         event: as a decoder mapped it.
         repaired: whether broken text was replaced anywhere in its request.
     """
-    string_bytes_max = AI_STRING_BYTES_MAX if _is_of_a_model(event) else STRING_BYTES_MAX
     changes: list[str] = []
-    fields: dict[str, Any] = {}
-    for name in _PAYLOADS:
-        text: str = getattr(event, name)
-        if text and text != "{}":
-            raw = text.encode()
-            within = bound(raw, string_bytes_max)
-            if isinstance(within, Dropped):
-                return within
-            if within[0] is not raw:
-                fields[name] = within[0].decode()
-                changes += within[1]
+    if not (_is_small(event.data) and _is_small(event.attributes) and _is_small(event.error_rest)):
+        string_bytes_max = AI_STRING_BYTES_MAX if _is_of_a_model(event) else STRING_BYTES_MAX
+        fields: dict[str, Any] = {}
+        for name in _PAYLOADS:
+            text: str = getattr(event, name)
+            if not _is_small(text):
+                raw = text.encode()
+                within = bound(raw, string_bytes_max)
+                if isinstance(within, Dropped):
+                    return within
+                if within[0] is not raw:
+                    fields[name] = within[0].decode()
+                    changes += within[1]
+        if fields:
+            event = msgspec.structs.replace(event, **fields)
     if repaired and has_replacement(event.data.encode()):
         changes.append(REPLACED)
-    return (msgspec.structs.replace(event, **fields) if fields else event), changes
+    return event, changes
+
+
+def _is_small(text: str) -> bool:
+    """Whether a payload is within all limits for the sake of its size alone."""
+    return len(text) <= SURELY_WITHIN_CHARS and text.count("{") + text.count("[") <= DEPTH_MAX
 
 
 def settled(event: Event, changes: list[str], *, scrub: bool = True) -> Event | Dropped:
@@ -75,10 +89,13 @@ def settled(event: Event, changes: list[str], *, scrub: bool = True) -> Event | 
     if fields:
         event = msgspec.structs.replace(event, **fields)
     size = len(event.data) + len(event.attributes) + len(event.error_rest) + len(event.error_stack)
-    size_max = AI_EVENT_BYTES_MAX if size > EVENT_BYTES_MAX and _is_of_a_model(event) else EVENT_BYTES_MAX
-    if size > size_max:
+    if size > EVENT_BYTES_MAX and size > (size_max := _event_bytes_max(event)):
         return Dropped("event_too_large", f"the event has {size} characters; at most {size_max} are taken")
     return event
+
+
+def _event_bytes_max(event: Event) -> int:
+    return AI_EVENT_BYTES_MAX if _is_of_a_model(event) else EVENT_BYTES_MAX
 
 
 def _is_of_a_model(event: Event) -> bool:
@@ -86,21 +103,32 @@ def _is_of_a_model(event: Event) -> bool:
 
 
 def _take_secrets_out(event: Event, fields: dict[str, Any], removed: list[str]) -> None:
-    for name in _PAYLOADS:
-        text: str = getattr(event, name)
-        if len(text) > 2:
-            raw = text.encode()
-            clean, paths = clean_json(raw)
-            if clean is not raw:
-                fields[name] = clean.decode()
-                removed += [f"{name}.{path}" for path in paths]
+    if len(event.data) > 2:
+        _clean_payload("data", event.data, fields, removed)
+    attributes = event.attributes
+    if attributes and attributes not in _clean_attributes:
+        _clean_payload("attributes", attributes, fields, removed)
+        if len(attributes) <= REMEMBERED_CHARS_MAX and "attributes" not in fields:
+            if len(_clean_attributes) >= REMEMBERED_MAX:
+                _clean_attributes.clear()
+            _clean_attributes.add(attributes)
+    if event.error_rest:
+        _clean_payload("error_rest", event.error_rest, fields, removed)
     for name in _TEXTS:
-        text = getattr(event, name)
-        if text:
+        text: str = getattr(event, name)
+        if len(text) >= TEXT_CHARS_MIN:
             cleaned, changed = clean_column(text)
             if changed:
                 fields[name] = cleaned
                 removed.append(name)
+
+
+def _clean_payload(name: str, text: str, fields: dict[str, Any], removed: list[str]) -> None:
+    raw = text.encode()
+    clean, paths = clean_json(raw)
+    if clean is not raw:
+        fields[name] = clean.decode()
+        removed += [f"{name}.{path}" for path in paths]
 
 
 def _told(attributes: str, changes: list[str], removed: list[str]) -> str:

@@ -51,11 +51,11 @@ OUTPUT_TOKENS: Final = (
     "ai.usage.completionTokens",
     "ai.completion_tokens.used",
 )
-CONVERSATION: Final = "gen_ai.conversation.id"
+CONVERSATION: Final = ("gen_ai.conversation.id",)
 USAGE_TEXT: Final = "langfuse.observation.usage_details"
 INPUT_USAGE: Final = ("input", "input_tokens", "prompt_tokens", "promptTokens")
 OUTPUT_USAGE: Final = ("output", "output_tokens", "completion_tokens", "completionTokens")
-NAMES: Final = frozenset((*PROVIDER, *MODEL, *INPUT_TOKENS, *OUTPUT_TOKENS, CONVERSATION, USAGE_TEXT))
+NAMES: Final = frozenset((*PROVIDER, *MODEL, *INPUT_TOKENS, *OUTPUT_TOKENS, *CONVERSATION, USAGE_TEXT))
 
 _DECODE = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -85,7 +85,7 @@ def generation(attributes: Mapping[str, Any]) -> Generation | None:
         _text(attributes, MODEL),
         input_tokens,
         output_tokens,
-        _text(attributes, (CONVERSATION,)),
+        _text(attributes, CONVERSATION),
     )
 
 
@@ -110,9 +110,10 @@ def _count(attributes: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
 
 def _text(attributes: Mapping[str, Any], names: tuple[str, ...]) -> str:
     for name in names:
-        value = attributes.get(name)
-        if value and type(value) is str:
-            return value[:FIELD_CHARS_MAX]
+        if name in attributes:
+            value = attributes[name]
+            if value and type(value) is str:
+                return value[:FIELD_CHARS_MAX]
     return ""
 
 

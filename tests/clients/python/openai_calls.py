@@ -3,7 +3,9 @@
 import os
 
 import openai
-from given import HOST, KEY, RUN, VARIANT, numbers, otlp_environment, provider
+from given import HOST, KEY, RUN, VARIANT, numbers, otlp_environment
+
+from chat_provider import provider
 
 KIND = VARIANT["instrumentation"]
 os.environ["OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"] = "SPAN_ONLY"

@@ -2,15 +2,19 @@
 
 import sentry_sdk
 from given import DSN, RUN, VARIANT, fail, numbers
+from sentry_sdk import traces
 
 sentry_sdk.init(
     DSN, release="app@1.2", environment="test", traces_sample_rate=1.0, enable_logs=True, shutdown_timeout=10, **VARIANT
 )
+streamed = VARIANT.get("_experiments", {}).get("trace_lifecycle") == "stream"
+begin = traces.start_span if streamed else lambda name: sentry_sdk.start_transaction(name=name, op="task")
+span = traces.start_span if streamed else lambda name: sentry_sdk.start_span(name=name, op="db")
 sentry_sdk.set_user({"id": RUN})
 sentry_sdk.set_tag("correlation_id", RUN)
 for n in numbers():
-    with sentry_sdk.start_transaction(name=f"step {n}", op="task"):
-        with sentry_sdk.start_span(op="db", name=f"query {n}"):
+    with begin(f"step {n}"):
+        with span(f"query {n}"):
             pass
         try:
             fail(n)

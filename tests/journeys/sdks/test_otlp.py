@@ -59,7 +59,7 @@ def test_openai_calls_as_instrumentations_see_them(journey, instrumentation):
     assert len(failed) == 1
     assert {event["provider"] for event in calls} == {"openai"}
     assert {event["model"] for event in answered} == {"gpt-4o-mini-2024-07-18"}
-    assert [event["model"] for event in failed] == ["gone"]
+    assert "gone" in str(failed[0]["data"])
     assert {(event["input_tokens"], event["output_tokens"]) for event in answered} == {(11, 7)}
     for n in range(COUNT):
         assert sum(f"{journey.run} {n}" in str(event["data"]) for event in calls) == 1

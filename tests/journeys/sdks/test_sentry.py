@@ -16,7 +16,8 @@ SDKS = {
 
 @pytest.mark.parametrize("sdk", SDKS.values(), ids=SDKS)
 def test_sentry(journey, sdk):
-    events = journey.take(sdk)
+    # The SDK for Python counts its own requests as spans, too, when it streams them.
+    events = [event for event in journey.take(sdk) if not event["event_type"].startswith("POST ")]
 
     check_sentry(events, journey.run, COUNT, "TypeError" if sdk.of_node else "ValueError")
     assert len(events) == 5 * COUNT + 1

@@ -147,7 +147,7 @@ def test_an_event_is_stored_and_answered_with_its_id():
     assert [event.id for event in server.kept.taken] == [EVENT_ID]
 
 
-def test_w8_the_same_envelope_sent_nine_times_is_one_event():
+def test_w9_the_same_envelope_sent_nine_times_is_one_event():
     server = Server()
 
     assert {server.post(AN_EVENT).body for _ in range(9)} == {AN_ID}
@@ -157,7 +157,7 @@ def test_w8_the_same_envelope_sent_nine_times_is_one_event():
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_w8_what_a_real_sdk_sends_twice_is_stored_once(name):
+def test_w9_what_a_real_sdk_sends_twice_is_stored_once(name):
     server = Server()
 
     assert [server.post(RECORDED[name]).status for _ in range(2)] == [200, 200]
@@ -304,13 +304,13 @@ PLACES = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("path", [ENVELOPE, STORE, ENVELOPE.rstrip("/")])
-def test_a3_the_key_is_found_in_each_place_that_sdks_put_it(place, path):
+def test_a1_the_key_is_found_in_each_place_that_sdks_put_it(place, path):
     body = as_bytes({"event_id": EVENT_ID, "message": "m"}) if path == STORE else AN_EVENT
 
     assert Server().post(body, path, **PLACES[place]).status == 200
 
 
-def test_a3_the_key_is_found_in_the_envelopes_own_dsn():
+def test_a1_the_key_is_found_in_the_envelopes_own_dsn():
     body = envelope(("event", {"message": "boom"}), event_id=EVENT_ID, dsn=DSN)
 
     assert Server().post(body, headers={}).status == 200
@@ -326,11 +326,15 @@ def test_a3_the_key_is_found_in_the_envelopes_own_dsn():
         (AN_EVENT, {"headers": {"x-sentry-auth": f"Sentry sentry_key={KEY[:-1]}z"}}),
         (AN_EVENT, {"headers": {"authorization": f"Bearer {KEY}"}}),
         (AN_EVENT, {"headers": {}, "query": "sentry_key="}),
+        (AN_EVENT, {"headers": {}, "query": f"sentry_key={KEY}{KEY}"}),
+        (AN_EVENT, {"headers": {}, "query": f"sentry_key={KEY}%00"}),
+        (AN_EVENT, {"headers": {}, "query": "sentry_key=%ff%fe" + "a" * 9000}),
+        (envelope(dsn="http://\u00e9\u0000@127.0.0.1:8000/1"), {"headers": {}}),
         (envelope(dsn="no dsn"), {"headers": {}}),
         (envelope(dsn="http://[::1"), {"headers": {}}),
     ],
 )
-def test_a3_whoever_shows_no_valid_key_learns_nothing_but_that(body, how):
+def test_a1_whoever_shows_no_valid_key_learns_nothing_but_that(body, how):
     server = Server()
 
     answer = server.post(body, **how)
@@ -351,7 +355,7 @@ def test_a3_whoever_shows_no_valid_key_learns_nothing_but_that(body, how):
         (envelope(dsn=f"http://{KEY}@127.0.0.1:8000/2"), {"headers": {}}),
     ],
 )
-def test_a3_two_places_that_do_not_agree_are_refused(body, how):
+def test_a1_two_places_that_do_not_agree_are_refused(body, how):
     answer = Server().post(body, **how)
 
     assert answer.status == 403
@@ -369,7 +373,7 @@ def test_a3_a_key_opens_its_own_project_and_no_other(path):
     assert not server.kept.taken
 
 
-def test_a3_a_body_that_is_no_envelope_is_named_to_whoever_has_a_key():
+def test_i7_a_body_that_is_no_envelope_is_named_to_whoever_has_a_key():
     answer = Server().post(b"no envelope")
 
     assert answer.status == 400
@@ -434,7 +438,7 @@ def test_i6_an_encoding_that_nobody_knows_is_refused_with_those_that_are_known()
 MIXED = envelope(
     ("event", {"message": "boom"}),
     ("transaction", A_TRANSACTION),
-    ("span", {"items": [{"trace_id": TRACE_ID, "span_id": SPAN_ID, "name": "s", "start_timestamp": 1}]}),
+    ("span", {"items": [{"trace_id": TRACE_ID, "span_id": "b" * 16, "name": "s", "start_timestamp": 1}]}),
     ("trace_metric", {"name": "n", "value": 1}),
     ("log", {"items": [{"level": level, "body": "b"} for level in ("debug", "info", "warn", "error", "fatal")]}),
     event_id=EVENT_ID,
@@ -506,6 +510,19 @@ def test_i10_an_sdk_that_lost_nothing_to_pressure_is_not_silenced():
     assert server.items == {"accepted": 1, "shed": 1}
 
 
+@pytest.mark.parametrize("share", [0.6, 0.9])
+def test_i10_an_envelope_of_quiet_records_alone_is_left_out_without_an_error(share):
+    """A 429 would make the SDK keep its errors to itself as well."""
+    server = Server()
+    server.press(share)
+
+    answer = server.post(envelope(("log", {"items": [{"level": "debug", "body": "b"}]})))
+
+    assert (answer.status, answer.body) == (200, b"{}")
+    assert "x-sentry-rate-limits" not in answer.headers
+    assert server.items == {"shed": 1}
+
+
 def test_i10_a_full_log_is_503_with_a_time_to_come_back_and_silences_no_category():
     server = Server()
     server.unstored = 2000
@@ -568,7 +585,7 @@ def test_the_header_with_the_sentence_is_short_and_printable():
     assert len(headers[b"x-sentry-error"]) == 200
 
 
-def test_pages_of_other_sites_may_send_and_read_the_limits():
+def test_a7_pages_of_other_sites_may_send_and_read_the_limits():
     answer = Server().post(AN_EVENT, headers={**AUTH, "origin": "https://shop.example"})
 
     assert answer.headers["access-control-allow-origin"] == "*"

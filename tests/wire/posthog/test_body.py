@@ -5,11 +5,17 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import sys
 import zlib
 from urllib.parse import quote
 
 import brotli
 import pytest
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 from fuzz_targets_posthog import LZ_SEEDS, unwrapped
 from leeward.errors import ProtocolError
@@ -39,6 +45,7 @@ def test_its_base64_has_what_a_form_spoils():
         pytest.param(gzip.compress(JSON), {"content_encoding": b"deflate"}, id="said to be deflate and is gzip"),
         pytest.param(zlib.compress(JSON), {"content_encoding": b"deflate"}, id="deflate"),
         pytest.param(brotli.compress(JSON), {"content_encoding": b"br"}, id="br"),
+        pytest.param(zstd.compress(JSON), {}, id="zstd, not said anywhere"),
         pytest.param(BASE64, {}, id="base64 of the whole body"),
         pytest.param(BASE64 + b"\n", {"query_string": b"compression=base64"}, id="base64 with a line's end"),
         pytest.param(base64.b64encode(gzip.compress(JSON)), {}, id="base64 of gzip"),

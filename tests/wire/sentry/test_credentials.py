@@ -21,7 +21,7 @@ from leeward.wire.sentry.credentials import Dsn, key_of_request, read_dsn
         (b"sentry_key=abc", [(b"x-sentry-auth", b"Sentry sentry_key=abc"), (b"host", b"sentry_key=no")]),
     ],
 )
-def test_a3_each_place_is_read(query, headers):
+def test_a1_each_place_is_read(query, headers):
     assert key_of_request(query, headers) == b"abc"
 
 
@@ -38,7 +38,7 @@ def test_a3_each_place_is_read(query, headers):
         (b"", [(b"cookie", b"Sentry sentry_key=abc")]),
     ],
 )
-def test_a3_anything_else_is_no_key(query, headers):
+def test_a1_anything_else_is_no_key(query, headers):
     assert key_of_request(query, headers) is None
 
 
@@ -51,7 +51,7 @@ def test_a3_anything_else_is_no_key(query, headers):
         (b"", [(b"x-sentry-auth", b"Sentry sentry_key=abc"), (b"authorization", b"Sentry sentry_key=abd")]),
     ],
 )
-def test_a3_two_different_keys_are_refused(query, headers):
+def test_a1_two_different_keys_are_refused(query, headers):
     with pytest.raises(ProtocolError) as refused:
         key_of_request(query, headers)
 

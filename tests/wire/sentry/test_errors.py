@@ -43,6 +43,22 @@ def test_a_real_message_has_no_type_but_the_stack_of_its_thread():
     assert event.error_stack.endswith('    sentry_sdk.capture_message("disk nearly full", level="warning")')
 
 
+def test_a_real_exception_of_node_is_the_raised_one_with_its_cause_above():
+    [event] = mapped(RECORDED["node_static_error"]).events
+
+    assert (event.error_type, event.error_message) == ("TypeError", "cannot pay")
+    assert event.error_stack.endswith("TypeError: cannot pay")
+    assert [one["type"] for one in json.loads(event.error_rest)["exceptions"]] == ["TypeError", "SyntaxError"]
+    assert (event.distinct_id, event.service) == ("u1", "shop")
+
+
+def test_a_real_message_of_node_comes_as_an_exception_without_a_type():
+    [event] = mapped(RECORDED["node_static_message"]).events
+
+    assert (event.error_type, event.error_message, event.level) == ("", "disk nearly full", "WARN")
+    assert event.error_stack.splitlines()[-1] == '  File "/srv/shop/record.mjs", line 51, in ?'
+
+
 def test_the_payload_comes_back_as_it_was_sent():
     payload = b'{"message" : "m", "extra":{"number":1.10, "big":9007199254740993},\n"user":{"id":"u"}}'
 
@@ -189,6 +205,18 @@ def test_tags_may_be_an_object_or_pairs(tags):
     assert (event.service, event.correlation_id, event.session_id, event.device_id) == ("shop", "7", "s", "d")
 
 
+@pytest.mark.parametrize("tags", ["odd", 7, [7], {}])
+def test_tags_of_another_type_are_none(tags):
+    assert error(message="m", tags=tags, user={"id": "u"}).distinct_id == "u"
+
+
+@pytest.mark.parametrize("threads", [[{"id": 1}], "odd", [[]], {"values": [{"stacktrace": {"frames": []}}]}])
+def test_threads_without_a_stack_leave_the_message_alone(threads):
+    event = error(message="m", threads=threads)
+
+    assert (event.error_message, event.error_stack, event.error_rest) == ("m", "", "")
+
+
 @pytest.mark.parametrize(
     ("user", "distinct_id"),
     [
@@ -207,8 +235,17 @@ def test_a_person_is_known_by_id_then_mail_then_name(user, distinct_id):
 
 @pytest.mark.parametrize(
     ("level", "expected"),
-    [("fatal", "FATAL"), ("error", "ERROR"), ("warning", "WARN"), ("info", "INFO"), ("debug", "DEBUG"), ("log", "INFO")]
-    + [("WARNING", "WARN"), ("odd", "ERROR"), (7, "ERROR"), (None, "ERROR")],
+    [
+        ("fatal", "FATAL"),
+        ("error", "ERROR"),
+        ("WARNING", "WARN"),
+        ("info", "INFO"),
+        ("log", "INFO"),
+        ("debug", "DEBUG"),
+        ("odd", "ERROR"),
+        (7, "ERROR"),
+        (None, "ERROR"),
+    ],
 )
 def test_a_level_that_is_not_known_is_an_error(level, expected):
     assert error(message="m", level=level).level == expected
@@ -224,7 +261,7 @@ def test_a_level_that_is_not_known_is_an_error(level, expected):
         ([None, "a"], "a"),
         ([], ""),
         ("mine", "mine"),
-        ({"odd": 1}, ""),
+        ({"odd": 1}, '{"odd":1}'),
     ],
 )
 def test_a_callers_fingerprint_is_one_column(fingerprint, column):
@@ -266,7 +303,7 @@ def test_the_envelopes_id_names_one_event_only():
     assert events[1].id.startswith("h:")
 
 
-def test_w8_an_event_without_an_id_is_known_again_by_the_bytes_that_it_came_in():
+def test_w11_an_event_without_an_id_is_known_again_by_the_bytes_that_it_came_in():
     body = envelope(("event", {"message": "m"}), ("event", {"message": "m"}))
 
     first, second = (event.id for event in mapped(body).events)

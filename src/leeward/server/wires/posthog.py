@@ -12,6 +12,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 from leeward.errors import LeewardError, ProtocolError, QuotaExceeded, Unavailable
+from leeward.model import Dropped
 from leeward.server.access import bearer
 from leeward.server.http import Lease, Request, Response, error_response, json_response
 from leeward.wire.otlp import decode as otlp
@@ -98,7 +99,7 @@ class Posthog:
                 NAME_OF_ENGAGE if request.route_path == ENGAGE else "",
             )
             events = await road.aside(size, lambda: to_events(batch.events, received))
-            kept = [event for event in events if event.name not in REPLAY_EVENTS]
+            kept = [event for event in events if isinstance(event, Dropped) or event.name not in REPLAY_EVENTS]
             if len(kept) < len(events):
                 road.count_dropped(request, "replay", len(events) - len(kept))
             if kept:

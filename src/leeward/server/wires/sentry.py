@@ -61,7 +61,7 @@ class Sentry:
             self._identify(request, key)
         with road.lease() as lease:
             body = await road.read(request, lease)
-            self._check_dsn(request, key, body)
+            await self._check_dsn(request, key, body)
             received_at = road.received_at()
             level = min(road.shed_level, len(_SHED_TYPES) - 1)
             mapped = await road.aside(
@@ -105,10 +105,11 @@ class Sentry:
                 "The key is not of the project in the address; copy the whole DSN", code="forbidden", status=403
             )
 
-    def _check_dsn(self, request: Request, key: bytes | None, body: bytes) -> None:
+    async def _check_dsn(self, request: Request, key: bytes | None, body: bytes) -> None:
         """Hold the envelope's DSN against the key that came before it; without one, it has the key."""
         try:
-            dsn = read_dsn(read_headers(body).dsn)
+            headers = await self._road.aside(len(body), lambda: read_headers(body))
+            dsn = read_dsn(headers.dsn)
         except ProtocolError:
             if key is not None:
                 raise

@@ -105,13 +105,15 @@ def _groups(resources: Raw, resource_in: type[Any], scope_in: type[Any]) -> list
     containers = count = 0
     for resource_raw in _split(resources):
         resource, scopes, resource_schema_url = msgspec.structs.astuple(_decode_whole(resource_raw, resource_in))
-        containers += 1
-        for scope_raw in _split(scopes):
+        scopes = _split(scopes)
+        containers += 1 + len(scopes)
+        if containers > ITEMS_MAX:
+            raise too_many_items("resources and scopes")
+        for scope_raw in scopes:
             scope, raws, scope_schema_url = msgspec.structs.astuple(_decode_whole(scope_raw, scope_in))
             items = _split(raws)
-            containers += 1
             count += len(items)
-            if containers > ITEMS_MAX or count > ITEMS_MAX:
+            if count > ITEMS_MAX:
                 raise too_many_items("items")
             groups.append(((resource, resource_schema_url or "", scope, scope_schema_url or ""), items))
     return groups

@@ -141,7 +141,7 @@ def _is_told(record: LogRecord, failure: Failure) -> bool:
     if body is None:
         return True
     if failure is NO_FAILURE:
-        return bool(body == record.event_name)
+        return bool(body) and body == record.event_name
     return body in (failure.message, f"{failure.type}: {failure.message}", failure.type or "$exception")
 
 

@@ -31,6 +31,10 @@ from leeward.wire.otlp.records import Exemplar, Point, Source, double
 __all__ = ["map_point"]
 
 TEMPORALITIES: Final = {1: "delta", 2: "cumulative"}
+DETAILS: Final = (  # in one order, whatever the sender's, as ids depend on it
+    *("count", "counts", "bounds", "scale", "zero_count", "zero_threshold", "positive", "negative"),
+    *("quantiles", "min", "max"),
+)
 FLAG_NO_VALUE: Final = 1
 NAMELESS: Final = "unnamed"
 INT_EXACT_MAX: Final = 2**53
@@ -109,7 +113,7 @@ def _described(point: Point) -> dict[str, Any]:
         "temporality": TEMPORALITIES.get(metric.temporality),
         "monotonic": metric.is_monotonic or None,
         "start": str(point.start_ns) if point.start_ns else None,
-        **point.detail,
+        **{name: point.detail[name] for name in DETAILS if name in point.detail},
         "value": _inexact(point.value),
         "no_recorded_value": bool(point.flags & FLAG_NO_VALUE) or None,
         "exemplars": [_exemplar(one) for one in point.exemplars] or None,

@@ -200,11 +200,18 @@ def _span(reader: Reader, pos: int, end: int) -> Span:
     """One span, by the one loop that is written out: most of a request is spans, most of a span is attributes."""
     raw = reader.raw
     known = reader.memo.get
+    pair = reader.pair
     attributes: dict[str, Any] = {}
     span = Span("", "", "", "", 0, "", 0, 0, 0, attributes, [], [], 0, "", {})
     while pos < end:
         tag = raw[pos]
-        if tag & 0x87 == 2:  # bytes, with a number that fits a byte
+        if tag == 0x4A and raw[pos + 1] < 0x80:
+            start = pos + 2
+            pos = start + raw[pos + 1]
+            one = raw[start:pos]
+            key, value = known(one) or pair(one)
+            attributes[key] = value
+        elif tag & 0x87 == 2:  # bytes, with a number that fits a byte
             size = raw[pos + 1]
             pos += 2
             if size >= 0x80:
@@ -212,9 +219,8 @@ def _span(reader: Reader, pos: int, end: int) -> Span:
             start = pos
             pos += size
             if tag == 0x4A:
-                one = raw[start:pos]
-                pair = known(one) or reader.pair(one)
-                attributes[pair[0]] = pair[1]
+                key, value = pair(raw[start:pos])
+                attributes[key] = value
             elif tag == 0x2A:
                 span.name = reader.text(start, pos)
             elif tag == 0x0A:
@@ -223,7 +229,7 @@ def _span(reader: Reader, pos: int, end: int) -> Span:
                 span.span_id = raw[start:pos].hex()
             elif tag == 0x22:
                 span.parent_span_id = raw[start:pos].hex()
-            elif pos <= end:
+            elif pos <= end and (size or tag != 0x7A):  # an empty status is what most senders write for none
                 _set_rare(reader, span, tag, start, pos)
         elif tag == 0x39:
             span.start_ns = _U64(raw, pos + 1)[0]

@@ -9,7 +9,6 @@ A span of leeward's own client has its error in its own columns, as on the nativ
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 from leeward.model import Dropped, Event
@@ -45,34 +44,29 @@ NO_GENERATION: Final = Generation()
 NO_FAILURE: Final = Failure("", "", "")
 
 
-def map_span(span: Span, source: Source, request: Request) -> Iterator[Event | Dropped]:
+def map_span(span: Span, source: Source, request: Request) -> list[Event | Dropped]:
     """The span's event first, then those of its exceptions."""
     trace_id = hex_id(span.trace_id, TRACE_ID_CHARS)
     span_id = hex_id(span.span_id, SPAN_ID_CHARS)
     if not trace_id or not span_id:
-        yield Dropped("invalid_id", "a span needs a trace id of 16 bytes and a span id of 8, neither all zero")
-        return
+        return [Dropped("invalid_id", "a span needs a trace id of 16 bytes and a span id of 8, neither all zero")]
     origin = request.origin(source)
     attributes = span.attributes
     belongs = whose(attributes, origin.whose)
     model = generation(attributes) or NO_GENERATION
     if model.session_id and not belongs.session_id:
         belongs = belongs._replace(session_id=model.session_id)
-    ours = own.take(attributes, trace_id=trace_id, span_id=span_id)
-    failure = NO_FAILURE
-    exceptions: list[tuple[int, SpanEvent]] = []
-    if span.events:
-        exceptions = [(index, event) for index, event in enumerate(span.events) if event.name == EXCEPTION]
-        if ours and len(exceptions) == 1:
-            failure = _own_failure(exceptions.pop()[1], attributes)
     start_ns = span.start_ns
-    timestamp = start_ns // NS_IN_MS if start_ns else request.received_at
     status = STATUSES.get(span.status_code, "")
+    event_id = f"{trace_id}:{span_id}:{start_ns}"
+    timestamp = start_ns // NS_IN_MS if start_ns else request.received_at
     level = "ERROR" if status == "error" else level_of(attributes.get("langfuse.observation.level"))
     duration_ms = (span.end_ns - start_ns) / NS_IN_MS if start_ns and span.end_ns >= start_ns else None
-    event_id = f"{trace_id}:{span_id}:{start_ns}"
     parent_span_id = hex_id(span.parent_span_id, SPAN_ID_CHARS)
     unit, value = "", None
+    exceptions = [one for one in enumerate(span.events) if one[1].name == EXCEPTION] if span.events else []
+    failure = NO_FAILURE
+    ours = own.take(attributes, trace_id=trace_id, span_id=span_id)
     if ours:
         event_id, level, unit, value = ours.id, ours.level, ours.unit, ours.value
         trace_id, span_id = ours.trace_id, ours.span_id
@@ -80,7 +74,9 @@ def map_span(span: Span, source: Source, request: Request) -> Iterator[Event | D
         timestamp = timestamp if ours.timestamp is None else ours.timestamp
         duration_ms = duration_ms if ours.duration_ms is None else ours.duration_ms
         parent_span_id = ours.parent_span_id or parent_span_id
-    yield Event(
+        if len(exceptions) == 1:
+            failure = _own_failure(exceptions.pop()[1], attributes)
+    event = Event(
         request.project,
         "span",
         event_id,
@@ -114,8 +110,7 @@ def map_span(span: Span, source: Source, request: Request) -> Iterator[Event | D
         "",
         _column(span, origin),
     )
-    for index, event in exceptions:
-        yield _exception(event, index, span, origin, belongs, model, request)
+    return [event, *(_exception(*one, span, origin, belongs, model, request) for one in exceptions)]
 
 
 def _column(span: Span, origin: Origin) -> str:
@@ -156,8 +151,8 @@ def _column(span: Span, origin: Origin) -> str:
 
 
 def _exception(
-    event: SpanEvent,
     index: int,
+    event: SpanEvent,
     span: Span,
     origin: Origin,
     belongs: Whose,

@@ -20,7 +20,6 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from leeward.errors import ProtocolError
 from leeward.model import Dropped, Event
 from leeward.wire.exceptions import TYPE_CHARS_MAX, ErrorColumns, cut_message
 from leeward.wire.posthog.errors import LEVELS, columns_of
@@ -168,21 +167,16 @@ _DECODE_NUMBER = msgspec.json.Decoder(float).decode
 _DECODE_COUNT = msgspec.json.Decoder(_Count).decode
 
 
-def to_events(sent: Sequence[EventIn], received: Received) -> list[Event]:
-    """Map a request's events: all of them, or none.
-
-    Raises:
-        ProtocolError: 400, or 413 `event_too_large`; it says which event, and why.
-    """
-    events: list[Event] = []
+def to_events(sent: Sequence[EventIn], received: Received) -> list[Event | Dropped]:
+    """Map a request's events, in their order; what cannot be taken says which one it is."""
+    events: list[Event | Dropped] = []
     for index, one in enumerate(sent):
         try:
             event = to_event(one, received)
         except RecursionError:
             event = Dropped("too_deep", "it is nested too deeply")
         if isinstance(event, Dropped):
-            status = 413 if event.code == "event_too_large" else 400
-            raise ProtocolError(f"event {index}: {event.error}", code=event.code, status=status)
+            event = Dropped(event.code, f"event {index}: {event.error}")
         events.append(event)
     return events
 
@@ -357,12 +351,12 @@ def _ours(event: Event, data: bytes, fields: dict[str, Any]) -> None:
     if kind is not None:
         fields["kind"] = kind
         fields["name"] = _scalar(ours.span_name) or _scalar(ours.metric_name) or kind
-    if ours.id is not ABSENT and (text := text_of(ours.id)):
+    text = text_of(ours.id)
+    if text:
         fields["id"] = text if len(text) <= ID_CHARS_MAX else _hashed(text)
     # Where nobody is known the wire still wants a person: the device, or the event itself.
-    if event.distinct_id == event.device_id or (
-        bytes(ours.is_person) == b"false" and event.distinct_id in {event.id, fields.get("id")}
-    ):
+    nobody = {event.device_id} if bytes(ours.is_person) != b"false" else {event.device_id, event.id, text}
+    if event.distinct_id in {one[:FIELD_CHARS_MAX] for one in nobody}:
         fields["distinct_id"] = ""
     if ours.error_list is not ABSENT and event.name != "$exception" and len(data) <= ERROR_BYTES_MAX:
         columns, _, fields["error_fingerprint"] = columns_of(data)

@@ -8,14 +8,25 @@ parts as a JSON array, with `{{ default }}` in the place of the server's own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final, TypedDict
 
 import msgspec
 
 from leeward.model import Dropped, Event
-from leeward.wire.exceptions import ErrorColumns, Raised, cut_message, error_columns, raised_of
-from leeward.wire.sentry.fields import Columns, Request, clean_id, columns, cut, level_of, moment_us, scalar
+from leeward.wire.exceptions import ErrorColumns, Raised, cut_message, error_columns, raised_of, text_of
+from leeward.wire.sentry.fields import (
+    FIELD_CHARS_MAX,
+    Columns,
+    Request,
+    clean_id,
+    columns,
+    cut,
+    level_of,
+    moment_us,
+    scalar,
+)
 from leeward.wire.sentry.reading import ABSENT, Reader, encode, is_given, loose
 
 __all__ = ["NAME", "common_columns", "error_event", "trace_of"]
@@ -23,6 +34,8 @@ __all__ = ["NAME", "common_columns", "error_event", "trace_of"]
 NAME: Final = "$exception"
 VALUES_MAX: Final = 1000
 DEFAULT_PART: Final = "{{ default }}"
+NO_ERROR: Final = ErrorColumns("", "", "", "")
+_DEFAULT: Final = re.compile(r"\{\{\s*default\s*\}\}")
 
 
 class Trace(msgspec.Struct, gc=False):
@@ -179,17 +192,17 @@ def _tags(raw: msgspec.Raw) -> dict[str, Any]:
 
 
 def _error(payload: _Payload) -> ErrorColumns:
-    message = _message(payload)
-    raised = _raised(payload.exception)
+    raised = _raised(payload.exception) or [Raised()]
     frames = () if any(one.frames for one in raised) else _thread_frames(payload.threads)
-    if raised:
-        if frames:
-            raised[0] = msgspec.structs.replace(raised[0], frames=frames)
+    if frames:
+        raised[0] = msgspec.structs.replace(raised[0], frames=frames)
+    if raised[0].type:
         return error_columns(raised)
-    if not frames:
-        return ErrorColumns("", cut_message(message), "", "")
-    written = error_columns([Raised(frames=frames)])
-    return written._replace(message=cut_message(message), stack=written.stack.rstrip("\n"))
+    # A message, and perhaps where it was said: the stack is written without it, as a traceback of nothing that was raised.
+    said = raised[0].value or _message(payload)
+    raised[0] = msgspec.structs.replace(raised[0], value="")
+    written = error_columns(raised) if any(one.frames for one in raised) else NO_ERROR
+    return written._replace(message=cut_message(said), stack=written.stack.rstrip("\n"))
 
 
 def _raised(raw: msgspec.Raw) -> list[Raised]:
@@ -240,9 +253,9 @@ def _fingerprint(raw: msgspec.Raw) -> str:
     if not is_given(raw):
         return ""
     said = loose(raw)
-    parts = [scalar(part) for part in said if scalar(part)] if isinstance(said, list) else [scalar(said)]
-    parts = [DEFAULT_PART if part.strip("{} ") == "default" and part.startswith("{{") else part for part in parts]
-    if parts in ([], [""], [DEFAULT_PART]):
+    given = [text_of(part) for part in (said if isinstance(said, list) else [said])]
+    parts = [DEFAULT_PART if _DEFAULT.fullmatch(part) else part for part in given if part]
+    if parts in ([], [DEFAULT_PART]):
         return ""
     text = parts[0] if len(parts) == 1 else encode(parts).decode()
-    return text if len(text) <= 200 else clean_id(text)
+    return text if len(text) <= FIELD_CHARS_MAX else clean_id(text)

@@ -15,6 +15,7 @@ from leeward.wire import genai
 from leeward.wire.sentry.reading import loose, members
 
 __all__ = [
+    "FIELD_CHARS_MAX",
     "NO_COLUMNS",
     "Columns",
     "Request",

@@ -48,6 +48,7 @@ KNOWN_UNUSED: Final = frozenset(
         "check_in",
         "feedback",
         "form_data",
+        "metric",
         "metric_buckets",
         "metric_meta",
         "profile",
@@ -72,9 +73,9 @@ REASONS: Final = frozenset(
         "before_send",
         "buffer_overflow",
         "cache_overflow",
+        "callback_error",
         "event_processor",
         "ignored",
-        "insufficient_data",
         "internal_sdk_error",
         "invalid",
         "network_error",
@@ -88,6 +89,7 @@ REASONS: Final = frozenset(
 CATEGORIES: Final = frozenset(
     {
         "attachment",
+        "crash",
         "default",
         "error",
         "feedback",
@@ -102,6 +104,7 @@ CATEGORIES: Final = frozenset(
         "session",
         "span",
         "trace_metric",
+        "trace_metric_byte",
         "transaction",
     }
 )
@@ -228,8 +231,6 @@ def _map_list(request: Request, payload: bytes, kind: str, mapped: Mapped) -> No
     if isinstance(records, Dropped):
         events.append(records)
         return
-    if len(events) + len(records) > RECORDS_MAX:
-        raise too_many_records()
     map_record, bytes_max = _LISTS[kind]
     for record in records:
         if len(record) > bytes_max:

@@ -7,7 +7,6 @@ and equal ones of a request by their order.
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import msgspec
@@ -77,7 +76,7 @@ def metric_event(request: Request, raw: bytes, index: int) -> Event | Dropped:
         return point
     if not point.name:
         return Dropped("invalid_field", "name: a metric must have one")
-    if point.value is None or not math.isfinite(point.value):
+    if point.value is None:
         return Dropped("invalid_field", "value: must be a number")
     attributes = plain(point.attributes)
     return _event(

@@ -1,0 +1,175 @@
+"""Payloads in the shapes that SDKs send, full of names that sound like secrets, and the paths of what is one."""
+
+from __future__ import annotations
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+OTEL_SPAN = {
+    "http.request.method": "GET",
+    "url.full": "https://api.example.com/v1/orders?page=2&session_id=abc",
+    "http.request.header.authorization": ["Bearer abcdefgh12345678"],
+    "http.request.header.x-request-id": ["550e8400-e29b-41d4-a716-446655440000"],
+    "http.request.header.content-type": ["application/json"],
+    "http.response.header.set-cookie": ["sid=1; Path=/"],
+    "http.response.status_code": 200,
+    "session.id": "s-1",
+    "session.previous_id": "s-0",
+    "enduser.id": "u-1",
+    "user_agent.original": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0",
+    "db.query.text": "SELECT id, name FROM orders WHERE id = ? AND primary_key IN (?, ?)",
+    "messaging.kafka.message.key": "order-1",
+    "messaging.rabbitmq.destination.routing_key": "orders.created",
+    "feature_flag.key": "new-checkout",
+    "feature_flag.result.variant": "on",
+    "gen_ai.operation.name": "chat",
+    "gen_ai.request.model": "gpt-4o-mini",
+    "gen_ai.request.max_tokens": 100,
+    "gen_ai.usage.input_tokens": 12,
+    "gen_ai.usage.output_tokens": 345,
+    "gen_ai.token.type": "input",
+    "gen_ai.conversation.id": "conv_5j66UpCpwteGg4YSxUnt7lPY",
+    "gen_ai.response.finish_reasons": ["stop", "length"],
+    "gen_ai.input.messages": '[{"role":"user","parts":[{"type":"text","content":"What is a token? And a session key?"}]}]',
+    "exception.stacktrace": "Traceback (most recent call last):\n  File \"/srv/app.py\", line 3, in go\n    token = get_token()\nKeyError: 'session'\n",
+    "code.function.name": "some_package.some_module.SomeVeryLongClassName.a_function_with_a_long_name",
+    "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01",
+}
+OTLP_JSON = {
+    "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "checkout"}}]},
+    "attributes": [
+        {"key": "http.route", "value": {"stringValue": "/orders/{key}"}},
+        {"key": "db.password", "value": {"stringValue": "canary"}},
+        {"key": "tokens", "value": {"arrayValue": {"values": [{"stringValue": "a"}]}}},
+        {"key": "api_key", "value": {"arrayValue": {"values": [{"stringValue": "canary"}, {"intValue": "5"}]}}},
+    ],
+    "traceId": TRACE,
+    "spanId": "00f067aa0ba902b7",
+}
+POSTHOG = {
+    "$os": "Linux",
+    "$browser": "Chrome",
+    "$current_url": "https://app.example.com/checkout?step=2#key-facts",
+    "$host": "app.example.com",
+    "$pathname": "/checkout",
+    "$referrer": "https://www.google.com/",
+    "$referring_domain": "www.google.com",
+    "$device_id": "018f6b1e-7a1c-7b3e-9d55-3c2a1b0f9e8d",
+    "$session_id": "018f6b1e-7a1c-7b3e-9d55-3c2a1b0f9e8e",
+    "$window_id": "018f6b1e-7a1c-7b3e-9d55-3c2a1b0f9e8f",
+    "$session_entry_url": "https://app.example.com/",
+    "$session_entry_referrer": "$direct",
+    "$session_recording_start_reason": "recording_initialized",
+    "$lib": "web",
+    "$lib_version": "1.160.0",
+    "$insert_id": "0v7q3x1k5m9z2b4c",
+    "$time": 1735689600.123,
+    "distinct_id": "someone@example.com",
+    "$feature/new-checkout": "test",
+    "$feature/session-keys": "control",
+    "$active_feature_flags": ["new-checkout", "token-budget", "x"],
+    "$feature_flag": "new-checkout",
+    "$feature_flag_payloads": {"new-checkout": '{"color": "blue"}'},
+    "$group_key": "acme",
+    "$groups": {"company": "acme"},
+    "$set": {"email": "someone@example.com", "plan": "pro", "password": "canary"},
+    "$set_once": {"$initial_current_url": "https://app.example.com/?utm_source=x"},
+    "$elements_chain": 'input.form-control:attr__name="password"attr__type="password"nth-child="1";form:nth-of-type="1"',
+    "$ai_model": "claude-sonnet",
+    "$ai_provider": "anthropic",
+    "$ai_input": [{"role": "user", "content": "Explain public key, private key and session cookie in one sentence."}],
+    "$ai_output_choices": [{"role": "assistant", "content": "A public key is known to everyone; a cookie is not."}],
+    "$ai_input_tokens": 12,
+    "$ai_trace_id": TRACE,
+    "$ai_tools_called": "get_token_price",
+    "$exception_list": [
+        {
+            "type": "InvalidTokenError",
+            "value": "Signature has expired",
+            "mechanism": {"handled": True, "synthetic": False},
+            "stacktrace": {
+                "type": "raw",
+                "frames": [
+                    {"platform": "python", "filename": "auth/session.py", "abs_path": "/srv/auth/session.py",
+                     "module": "auth.session", "function": "check_token", "lineno": 5, "in_app": True,
+                     "context_line": "    token = request.headers.get('Authorization')",
+                     "code_variables": {"token": "'canary'", "user": "'u-1'"}},
+                ],
+            },
+        },
+    ],
+}  # fmt: skip
+SENTRY = {
+    "event_id": "9ec79c33ec9942ab8353589fcb2e04dc",
+    "platform": "python",
+    "level": "error",
+    "transaction": "/orders/<key>",
+    "server_name": "web-1",
+    "release": "backend@1.2.3+4f5e6d7c8b9a",
+    "environment": "production",
+    "contexts": {
+        "trace": {"trace_id": TRACE, "span_id": "b0e6f15b45c36b12", "parent_span_id": "a0e6f15b45c36b12", "op": "http.server",
+                  "data": {"sentry.origin": "auto.http.flask", "cache.key": ["user:1"], "cache.hit": True}},
+        "runtime": {"name": "CPython", "version": "3.11.7", "build": "3.11.7 (main, Jan  1 2026) [GCC 12.2.0]"},
+    },
+    "exception": {
+        "values": [
+            {"type": "KeyError", "value": "'session'", "module": None, "mechanism": {"type": "flask", "handled": False},
+             "stacktrace": {"frames": [
+                 {"filename": "app.py", "function": "login", "lineno": 12, "in_app": True, "module": "app",
+                  "abs_path": "/srv/app.py", "context_line": "    session = sessions[key]",
+                  "pre_context": ["def login(password, key):", "    token = make_token(key)"],
+                  "post_context": ["    return session"],
+                  "vars": {"password": "'canary'", "token": "'canary'", "user": "'u-1'", "key": "'canary'",
+                           "tokens_left": "5", "session_id": "'s-1'"}}]}},
+        ],
+    },
+    "breadcrumbs": {"values": [
+        {"type": "http", "category": "httplib", "data": {"url": "https://api.example.com/token", "http.method": "POST",
+                                                       "status_code": 200, "reason": "OK"}},
+        {"type": "log", "category": "auth", "level": "info", "message": "session started for user u-1"},
+        {"type": "log", "category": "auth", "message": "login with password=canary"},
+    ]},
+    "request": {
+        "url": "https://app.example.com/login",
+        "method": "POST",
+        "query_string": "next=%2Forders&token=canary",
+        "headers": [["Host", "app.example.com"], ["Cookie", "sid=canary"], ["User-Agent", "curl/8.0"]],
+        "cookies": {"sid": "canary"},
+        "env": {"SERVER_NAME": "app", "SERVER_PORT": "443"},
+        "data": {"user": "u-1", "password": "canary"},
+    },
+    "user": {"id": "u-1", "ip_address": "203.0.113.7", "email": "someone@example.com"},
+    "tags": [["correlation_id", "c-1"], ["browser", "Chrome"], ["feature", "session-keys"]],
+    "extra": {"sys.argv": ["app.py", "--port", "8000"], "max_tokens": 5},
+    "modules": {"oauthlib": "3.1.0", "PyJWT": "2.8.0", "google-auth": "2.23.4", "requests-oauthlib": "1.3.1", "keyring": "24.3"},
+    "sdk": {"name": "sentry.python.flask", "version": "2.1.0", "integrations": ["flask", "logging"],
+            "packages": [{"name": "pypi:sentry-sdk", "version": "2.1.0"}]},
+    "_meta": {"request": {"data": {"": {"rem": [["!config", "x", 0, 5]]}}}},
+    "sentry.trace.public_key": "9ec79c33ec9942ab8353589fcb2e04dc",
+    "baggage": f"sentry-trace_id={TRACE},sentry-public_key=9ec79c33ec9942ab8353589fcb2e04dc,sentry-release=1.2.3",
+}  # fmt: skip
+
+# Each with the paths of what is a secret in it, and of nothing else.
+PAYLOADS = {
+    "opentelemetry": (
+        OTEL_SPAN,
+        ["http.request.header.authorization[0]", "http.response.header.set-cookie[0]"],
+    ),
+    "otlp json": (
+        OTLP_JSON,
+        ["attributes[1].value.stringValue", *(f"attributes[3].value.arrayValue.values[{index}].{name}Value"
+                                              for index, name in enumerate(("string", "int")))],
+    ),
+    "posthog": (POSTHOG, ["$set.password", "$exception_list[0].stacktrace.frames[0].code_variables.token"]),
+    "sentry": (
+        SENTRY,
+        [
+            *(f"exception.values[0].stacktrace.frames[0].vars.{name}" for name in ("password", "token", "key")),
+            "breadcrumbs.values[2].message",
+            "request.query_string",
+            "request.headers[1][1]",
+            "request.cookies.sid",
+            "request.data.password",
+        ],
+    ),
+}  # fmt: skip
