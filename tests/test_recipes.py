@@ -20,7 +20,7 @@ def test_each_row_says_everything_and_leaves_no_place_empty(recipe):
     assert not any(place in filled.lines + filled.event for place in ("{host}", "{key}", "{dsn}"))
     assert recipe.lines.endswith("\n")
     assert recipe.event.endswith("\n")
-    assert max(map(len, filled.lines.splitlines())) <= 140
+    assert max(map(len, filled.lines.splitlines())) <= 120
 
 
 def test_names_are_unique_and_found():

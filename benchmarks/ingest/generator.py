@@ -21,6 +21,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks.ingest.loads import LOADS, Load
@@ -286,6 +287,7 @@ class Generator:
         self._job = job
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.ingest.generator"],
+            cwd=Path(__file__).parent.parent.parent,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -259,8 +259,10 @@ def hello() -> str:
         "curl",
         "",
         "",
-        'curl "{host}/api/telemetry/ingest" -H "Authorization: Bearer {key}" '
-        '-H "Content-Type: application/json" -d @event.json\n',
+        """\
+curl "{host}/api/telemetry/ingest" \\
+  -H "Authorization: Bearer {key}" -H "Content-Type: application/json" -d @event.json
+""",
         '{"event_type": "hello", "data": {"from": "curl"}}\n',
         "event.json",
         "hello",

@@ -343,6 +343,19 @@ def test_c24_when_the_effort_is_spent_the_rest_is_emptied():
     assert len(paths) == PATHS_MAX
 
 
+def test_c24_names_of_secrets_are_found_when_the_effort_is_spent():
+    spent = [f"password=canary{number} " + "and on " * 8 for number in range(600)]
+    rest = {"never seen secret": "canary", "never seen before": "fine", "size": "canary=1"}
+
+    cleaned, _ = clean_json(text_of([*spent, rest]))
+
+    assert b"canary1" not in cleaned
+    assert json.loads(cleaned)[-2:] == [
+        REDACTED,
+        {"never seen secret": REDACTED, "never seen before": "fine", "size": "canary=1"},
+    ]
+
+
 def test_c24_what_is_plain_stays_when_the_effort_is_spent():
     fine = [{"name": f"row {number % 50}", "size": number} for number in range(3_000)]
     raw = text_of([{"token": "canary"}] * 9_000 + fine)

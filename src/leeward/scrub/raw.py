@@ -35,6 +35,7 @@ from leeward.scrub.secrets import (
     Effort,
     clean_text,
     has_card_form,
+    may_hold_secret as may_hold_form,  # of texts by themselves, not of names
 )
 
 __all__ = ["PATHS_MAX", "clean_column", "clean_json"]
@@ -374,7 +375,7 @@ class _Walk:
     def cleaned(self, text: str) -> str:
         if self.effort.left > 0:
             return clean_text(text, self.effort)
-        return REDACTED if len(text) >= TEXT_CHARS_MIN and may_hold_secret(text) else text
+        return REDACTED if len(text) >= TEXT_CHARS_MIN and may_hold_form(text) else text
 
 
 def _decoded(encoded: bytes) -> str:

@@ -43,7 +43,7 @@ class AdmissionLimits(msgspec.Struct, frozen=True):
     held_bytes_max: int = 64 << 20  # bodies of all requests together
     running_max: int = 256  # requests whose body is there and whose answer is not
     turn_s_max: float = 0.1  # of work in one turn of the event loop: what came at once beyond it is refused
-    lag_s_max: float = 0.5  # by which the event loop may be late, twice in a row
+    lag_s_max: float = 2.0  # by which the event loop may be late, twice in a row
 
 
 class Admission:

@@ -17,7 +17,11 @@ from leeward import recipes
 from sdks import Sdk
 from server_process import free_port, until
 
-# A browser without a window calls itself headless, and PostHog's SDK takes that for a robot.
+# A browser that a program drives says so in three places, and PostHog's SDK drops what it takes for a robot's.
+LIKE_A_PERSON = """
+Object.defineProperty(navigator, "webdriver", { value: false });
+Object.defineProperty(navigator, "userAgentData", { value: undefined });
+"""
 USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36"
 IN_PAGES = [recipe for recipe in recipes.RECIPES if recipe.language == "browser"]
 OTHERS = [recipe for recipe in recipes.RECIPES if recipe.language != "browser" and recipe.name != "fastapi"]
@@ -96,6 +100,7 @@ def answers(url):
 def test_the_lines_in_a_page_bring_an_event(journey, tmp_path, browser, recipe):
     lay_out(recipe, journey, tmp_path)
     context = browser.new_context(user_agent=USER_AGENT)
+    context.add_init_script(LIKE_A_PERSON)
     with sdks.pages({"page": tmp_path / recipe.file}) as site:
         context.new_page().goto(f"{site}/page.html")
 

@@ -7,6 +7,7 @@ import base64
 import gzip
 import json
 import sys
+import urllib.parse
 import zlib
 from typing import Any
 from urllib.parse import quote
@@ -492,8 +493,16 @@ def test_the_remote_configuration_is_to_capture_and_nothing_else():
     assert answer["supportedCompression"] == ["gzip", "gzip-js"]
 
 
-def test_the_configuration_as_a_script_is_not_there():
-    assert Server().ask("GET", "/array/phc_x/config.js").status == 404
+@pytest.mark.parametrize("token", ["phc_x", '"];alert(1)', "<script>", "\u2028"])
+def test_a8_the_configuration_as_a_script_holds_its_token_as_text(token):
+    answer = Server().ask("GET", f"/array/{urllib.parse.quote(token)}/config.js")
+
+    head = b"(window._POSTHOG_REMOTE_CONFIG=window._POSTHOG_REMOTE_CONFIG||{})["
+    assert (answer.status, answer.body[: len(head)]) == (200, head)
+    named, _ = json.JSONDecoder().raw_decode(answer.body[len(head) :].decode())
+    config, _ = json.JSONDecoder().raw_decode(answer.body.decode().partition("={config:")[2])
+    assert (urllib.parse.unquote(named), config["token"]) == (token, named)
+    assert "surveys" not in config, "the SDK would load a script for them"
 
 
 @pytest.mark.parametrize(

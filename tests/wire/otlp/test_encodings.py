@@ -275,6 +275,8 @@ def test_i4_text_that_is_as_it_should_be_is_not_said_to_be_replaced():
         pytest.param(b"\x4a\x04\x12\x02\x0a\x09", id="an attribute that lies about its value"),
         pytest.param(b"\x7a\x02\x12\x05", id="a status that lies"),
         pytest.param(b"\x30", id="a tag alone"),
+        pytest.param(b"\0\0", id="a number in field 0"),
+        pytest.param(b"\x02\0", id="a text in field 0"),
     ],
 )
 def test_i7_bytes_that_break_the_wire_form_are_refused(wound):
@@ -288,6 +290,9 @@ def test_i7_bytes_that_break_the_wire_form_are_refused(wound):
     [
         pytest.param(inside(1, b"\x12\x7f") + b"x" * 200, id="a scope beyond its resource"),
         pytest.param(inside(1, inside(2, b"\x12\x7f")) + b"x" * 200, id="an item beyond its scope"),
+        pytest.param(
+            inside(1, inside(2, b"\x12\x04"), b"\xf8\x3f\x96\x01"), id="an item beyond it that makes sense there"
+        ),
         pytest.param(inside(1, inside(2, b"\x0a\x7f")) + b"x" * 200, id="a source beyond its scope"),
         pytest.param(inside(1, inside(1, b"\x0a\x04"), inside(2, inside(2, b""))), id="an attribute beyond it"),
     ],
@@ -297,7 +302,9 @@ def test_i7_a_length_that_reaches_into_the_neighbour_is_refused(signal, body):
 
 
 @pytest.mark.parametrize("signal", [decode.traces, decode.logs, decode.metrics])
-@pytest.mark.parametrize("body", [b"{}", b"\0", b"\x0a\x05", b"\x0a\x02\x12\x05", b"\0\0\0\0\x05\x0a\x03\x12\x01\x0a"])
+@pytest.mark.parametrize(
+    "body", [b"{}", b"\0", b"\0\0", b"\x0a\x05", b"\x0a\x02\x12\x05", b"\0\0\0\0\x05\x0a\x03\x12\x01\x0a"]
+)
 def test_i7_json_and_frames_of_grpc_are_no_protobuf(signal, body):
     refused(body, is_json=False, signal=signal)
 

@@ -56,6 +56,7 @@ _NO_FLAGS: Final = {
     "isAuthenticated": False,
     "siteApps": [],
 }
+# Without a member `surveys`: posthog-js loads a script for any value of it.
 _REMOTE_CONFIG: Final = {
     "supportedCompression": ["gzip", "gzip-js"],
     "hasFeatureFlags": False,
@@ -67,7 +68,6 @@ _REMOTE_CONFIG: Final = {
     "elementsChainAsString": True,
     "sessionRecording": False,
     "heatmaps": False,
-    "surveys": False,
     "defaultIdentifiedOnly": True,
     "siteApps": [],
 }
@@ -252,6 +252,16 @@ class Posthog:
     async def config(self, request: Request) -> Response:
         """What a browser SDK should do: capture, and nothing else."""
         return json_response({"token": request.path_parameter, **_REMOTE_CONFIG})
+
+    async def config_js(self, request: Request) -> Response:
+        """The same as a script, which the SDK loads first."""
+        token = request.path_parameter
+        config = json_response({"token": token, **_REMOTE_CONFIG}).body
+        script = b"(window._POSTHOG_REMOTE_CONFIG=window._POSTHOG_REMOTE_CONFIG||{})[%b]={config:%b,siteApps:[]};" % (
+            json_response(token).body,
+            config,
+        )
+        return Response(200, script, [(b"content-type", b"text/javascript; charset=utf-8")])
 
     async def surveys(self, _request: Request) -> Response:
         """There are no surveys."""

@@ -38,8 +38,7 @@ KINDS: Final = ("", "internal", "server", "client", "producer", "consumer")
 STATUSES: Final = {1: "ok", 2: "error"}
 NAMELESS: Final = "unnamed"
 EXCEPTION: Final = "exception"
-FLAG_SAMPLED: Final = 1  # of the flags, the one that nearly every span has
-KNOWN_FLAGS: Final = 0x301  # sampled, and whether the parent is remote: no more than the ids say
+KNOWN_FLAGS: Final = 0x301  # sampled, and whether the parent is remote: nearly every span has them
 NO_GENERATION: Final = Generation()
 NO_FAILURE: Final = Failure("", "", "")
 

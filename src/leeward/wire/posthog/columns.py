@@ -203,16 +203,10 @@ def to_event(sent: EventIn, received: Received) -> Event | Dropped:
     event_id = as_uuid(sent.uuid) if sent.uuid else ""
     if event_id is None:
         return Dropped("invalid_uuid", "its uuid is none; leave it out to have one made")
-    timestamp = milliseconds(sent.timestamp, zone_needed=received.zone_needed) if sent.timestamp else None
-    if timestamp is None and received.zone_needed:
+    timed = _time(sent, lent, received)
+    if timed is None:
         return Dropped("invalid_timestamp", "its timestamp must be RFC 3339 with an offset")
-    happened, believed = when(
-        timestamp,
-        received_at=received.received_at,
-        sent_at=None if lent.ignore_sent_at else received.sent_at,
-        offset=None if sent.offset is ABSENT else _count(sent.offset),
-        historical=received.historical,
-    )
+    happened, believed = timed
     if received.token in data:
         data = _without_key(data, received.token)
     # By position, in the order of model.Event: by keyword this one call would cost as much as all the rest.
@@ -248,7 +242,7 @@ def to_event(sent: EventIn, received: Received) -> Event | Dropped:
         "",
         "",
         "",
-        _attributes(sent, keeps_timestamp=timestamp is None or not believed),
+        _attributes(sent, keeps_timestamp=not believed),
     )
     fields: dict[str, Any] = {}
     if lent.library == "leeward":
@@ -258,6 +252,21 @@ def to_event(sent: EventIn, received: Received) -> Event | Dropped:
     elif name.startswith("$ai_"):
         _model(event, data, fields)
     return msgspec.structs.replace(event, **fields) if fields else event
+
+
+def _time(sent: EventIn, lent: Promoted, received: Received) -> tuple[int, bool] | None:
+    """When it happened, and whether that is what its sender said; None if the protocol does not allow what it said."""
+    timestamp = milliseconds(sent.timestamp, zone_needed=received.zone_needed) if sent.timestamp else None
+    if timestamp is None and received.zone_needed:
+        return None
+    happened, believed = when(
+        timestamp,
+        received_at=received.received_at,
+        sent_at=None if lent.ignore_sent_at else received.sent_at,
+        offset=None if sent.offset is ABSENT else _count(sent.offset),
+        historical=received.historical,
+    )
+    return happened, believed and timestamp is not None
 
 
 def _lent(data: bytes) -> Promoted:

@@ -244,7 +244,7 @@ _NO_CALL: Final = genai.Generation()
 
 def _first(values: dict[str, Any], names: Iterable[str]) -> str:
     for name in names:
-        text = scalar(values.get(name))
-        if text:
+        value = values.get(name)
+        if value is not None and (text := scalar(value)):
             return text
     return ""
