@@ -116,8 +116,9 @@ def under_flood(seconds: float, connections: int) -> Peak:
         rate = (stored_after - stored_before) / (settled_s - min(one.began_s for one in sent))
         note = (
             f"{connections * len(FLOOD)} connections, {seconds:.0f} s: {rate:,.0f} items/s stored, "
-            f"{acknowledged - (stored_after - stored_before)} acknowledged and not stored, "
-            f"99 of 100 refusals within {max(one.refused_p99_ms for one in sent):.0f} ms"
+            f"{acknowledged - (stored_after - stored_before):,} acknowledged not yet stored; "
+            f"{sum(one.refused for one in sent):,} requests refused, 99 of 100 of them within "
+            f"{max(one.refused_p99_ms for one in sent):.0f} ms"
         )
         return _peak(server, base_mb, _answers(sent), note)
 

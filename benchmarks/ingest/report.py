@@ -24,7 +24,7 @@ HEADINGS = (
     "acknowledged/s",
     "stored/s",
     "p50 / p99, ms",
-    "CPU s per 100k",
+    "CPU s per 100k stored",
     "RSS idle / peak, MB",
     "ready, s",
     "disk B per item",
@@ -77,7 +77,7 @@ def goals(table: Table) -> Iterator[str]:
         for name, what, sign, bound in (
             ("stored_per_s", "stored/s", "≥", wanted.stored_per_s),
             ("p99_ms", "p99 acknowledgement, ms", "≤", wanted.p99_ms),
-            ("cpu_s", "CPU s per 100k", "≤", wanted.cpu_s),
+            ("cpu_s", "CPU s per 100k stored", "≤", wanted.cpu_s),
         ):
             ours = figure(servers[OURS], name)
             yield _line(

@@ -264,6 +264,23 @@ def test_c24_what_is_plain_in_one_role_is_a_secret_in_another():
     assert clean_json(b'["session","abc"]')[1] == ["[1]"]
 
 
+def test_c24_what_is_remembered_is_not_mistaken_for_a_text_with_other_quotes():
+    plain = b'{"a":"token=\'\'canary status"}'
+    assert clean_json(plain)[0] is plain
+
+    assert clean_json(b'{"a":"token=\\"\'canary status"}')[1] == ["a"]
+
+
+def test_c24_a_long_text_is_no_name_and_a_long_prompt_stays():
+    long = text_of({"the key " * 50: "plain", "n": [["the token " * 50, "plain"]]})
+    assert clean_json(long)[0] is long
+
+    prompt = text_of(
+        {"content": "Look at this file: the token is wrong and the session ended in the service. " * 6_000}
+    )
+    assert clean_json(prompt)[0] is prompt
+
+
 # --- the same as the client ----------------------------------------------------------------------------------------------
 
 PIECES = st.sampled_from([

@@ -26,6 +26,7 @@ LIMITS = AdmissionLimits(
     waiting_bytes_max=1000,
     commit_wait_s_max=2.0,
     held_bytes_max=1000,
+    turn_s_max=0.1,
     running_max=10,
     lag_s_max=0.5,
 )
@@ -217,14 +218,14 @@ def test_i10_the_level_falls_step_by_step_once_the_pressure_has_been_lower_for_l
     assert seen == [3] * (FALL_SAMPLES - 1) + [2] * FALL_SAMPLES + [1] * FALL_SAMPLES + [0]
 
 
-@given(st.lists(st.integers(405, 495), max_size=200))
+@given(st.lists(st.integers(401, 740), max_size=200))
 def test_i10_a_pressure_that_swings_about_a_mark_does_not_make_the_level_flap(unstored):
     pressed = Pressed()
     pressed.unstored_bytes = 500
     pressed.levels(RISE_SAMPLES)
 
-    for number, value in enumerate(unstored):
-        pressed.unstored_bytes = value if number % 2 else 510
+    for value in unstored:
+        pressed.unstored_bytes = value
 
         assert pressed.levels(1) == [1]
 

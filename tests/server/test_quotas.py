@@ -292,6 +292,9 @@ def test_what_was_counted_is_saved_while_the_server_runs_and_at_its_end(tmp_path
             assert started(tmp_path, clock, reports).used("k", MIDNIGHT) == (0, expected)
         await asyncio.to_thread(quotas.stop)
         quotas.count("k", 1, MIDNIGHT)
+        quotas._save_in_thread()  # the timer that was set before
+        assert started(tmp_path, clock, reports).used("k", MIDNIGHT) == (0, 3)
+        assert quotas._changed
         await asyncio.to_thread(quotas.stop)
 
     asyncio.run(scenario())

@@ -42,7 +42,7 @@ class AdmissionLimits(msgspec.Struct, frozen=True):
     commit_wait_s_max: float = 2.0  # that a group commit may take
     held_bytes_max: int = 64 << 20  # bodies of all requests together
     running_max: int = 256  # requests whose body is there and whose answer is not
-    turn_s_max: float = 0.1  # of work in one turn of the event loop: what came at once beyond it is refused
+    turn_s_max: float = 0.2  # of work in one turn of the event loop: what came at once beyond it is refused
     lag_s_max: float = 2.0  # by which the event loop may be late, twice in a row
 
 

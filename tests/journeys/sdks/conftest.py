@@ -26,14 +26,19 @@ class Journey:
         self.began_ms = time.time_ns() // 1_000_000
         self._refused = refused(server)
 
-    def take(self, sdk: sdks.Sdk, count: int = sdks.COUNT) -> list[dict[str, Any]]:
+    def take(self, sdk: sdks.Sdk) -> list[dict[str, Any]]:
         """Run the program to its end; all events that came, the oldest first."""
+        self.say(sdk)
+        return self.events()
+
+    def say(self, sdk: sdks.Sdk) -> sdks.Ended:
+        """Run the program to its end; what it said."""
         if reason := sdks.missing(sdk):
             pytest.skip(reason)
-        ended = sdks.finish(sdks.start(sdk, self.host, self.key, run=self.run, count=count))
+        ended = sdks.finish(sdks.start(sdk, self.host, self.key, run=self.run, count=sdks.COUNT))
         assert ended.code == 0, ended
         assert "Traceback" not in ended.err, ended.err
-        return self.events()
+        return ended
 
     def events(self) -> list[dict[str, Any]]:
         """What came since the journey began; none was refused, none came twice."""

@@ -1,5 +1,6 @@
 """PostHog's SDKs for Python and Node, unmodified: what they say arrives, once and whole, on each of their roads."""
 
+import json
 import uuid
 
 import pytest
@@ -69,3 +70,11 @@ def test_posthogs_own_openai_client(journey):
     assert failed["level"] == "ERROR"
     assert "there is no model gone" in failed["error"]["message"]
     assert failed["status"] == "404"
+
+
+@pytest.mark.parametrize("program", ["posthog_flags.py", "posthog_flags.mjs"])
+def test_there_are_no_feature_flags_and_no_sdk_complains(journey, program):
+    ended = journey.say(Sdk(program))
+
+    assert json.loads(ended.out) == [None, []]
+    assert ended.err == ""

@@ -133,7 +133,7 @@ def test_half_of_a_character_becomes_the_replacement():
 
 
 def test_i6_a_bomb_costs_its_limit():
-    bomb = as_base64("a" * 2_000_000)
+    bomb = as_base64("a" * 400_000)
     assert len(bomb) < 10_000
 
     tracemalloc.start()
@@ -143,7 +143,7 @@ def test_i6_a_bomb_costs_its_limit():
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert most < 500_000
+    assert most < 200_000
     assert (refused.value.code, refused.value.status) == ("payload_too_large", 413)
 
 
