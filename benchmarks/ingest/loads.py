@@ -10,6 +10,7 @@ import json
 import random
 import re
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -133,7 +134,7 @@ def _record(number: int, chance: random.Random) -> Any:
                 "code.line.number": chance.randrange(900),
                 "gen_ai.provider.name": provider,
                 "gen_ai.request.model": model,
-                "session.id": f"session-{chance.getrandbits(40):x}",
+                "session.id": str(uuid.UUID(int=chance.getrandbits(128), version=4)),
                 "attempt": chance.randrange(4),
             }
         ),

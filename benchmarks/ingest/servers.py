@@ -175,6 +175,10 @@ class Leeward(Server):
                 raise Unavailable(f"the store was not there after {READY_WAIT_S:.0f} s: {self._last_words()}")
             time.sleep(0.05)
 
+    def disk_bytes(self) -> int:
+        """The store alone: the log before it keeps its newest file, however little is in it, and lets go of the others."""
+        return processes.disk_bytes(self.data / "store")
+
     def stored(self) -> int:
         return int(self.metric("leeward_events_stored_total"))
 

@@ -173,6 +173,12 @@ def test_a_server_that_is_away_is_said_once_and_waited_for(terminal):
     assert "no event came within 1 s" in shown.err
 
 
+def test_with_a_key_that_only_writes_the_first_key_of_this_machine_watches(server, at_server):
+    shown = at_server("connect", "posthog", "--key", key_of(server, "write"), "--timeout-s", "1")
+
+    assert "error: no event came within 1 s" in shown.err
+
+
 def test_a_key_that_only_writes_can_not_watch_and_the_way_out_is_said(server, terminal):
     shown = terminal("connect", "posthog", "--host", server.url, "--key", key_of(server, "write"))
 

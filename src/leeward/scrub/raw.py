@@ -13,7 +13,8 @@ Differs   from the client in that the server meets payloads of others, in which 
           and behind `$feature/` those of flags (PostHog).
 
 The usual case is one look: the strings that are not known to be plain, all at once. Names and words come again with
-every event, so few are unknown but ids, and those are told by their form.
+every event, so few are unknown but ids, and those are told by their form. If that look is not certain, each string is
+looked at by itself; only if one is a secret, or may be the name of one, goes the way through the value with its places.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ GIVEN_UP: Final = "…"  # the path of all that is left
 NAME_CHARS_MAX: Final = 300  # a longer text is no name
 PLAIN_MAX: Final = 16_384  # strings that are known to be plain; then it starts anew
 PLAIN_BYTES_MAX: Final = 128
+HARMLESS_MAX: Final = 4_096
+HARMLESS_BYTES_MAX: Final = 1_024
+NEAR_BYTES: Final = 32  # around a string, to tell its place by; among more blanks it may stand anywhere
+CHUNK_LENGTH: Final = 16  # strings that are looked at together
 # Of one value. A unit of effort is about 0.1 µs, a step about 0.4 µs.
 EFFORT_MIN: Final = 18_000
 BYTES_PER_EFFORT: Final = 3
@@ -60,6 +65,7 @@ _STRING_FORM: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'  # possessive: one look at
 # A string and, if it is a name, its colon.
 _TOKEN: Final = re.compile(rb"(%b)(\s*+:)?|[{}\[\]]" % _STRING_FORM, re.DOTALL)
 _ITEM: Final = re.compile(rb"(%b)(\s*+:)?|[{}\[\],]" % _STRING_FORM, re.DOTALL)
+_STRING: Final = re.compile(_STRING_FORM, re.DOTALL)
 _PAIR: Final = re.compile(rb"\[\s*+(%b)\s*+,\s*+(%b)\s*+\]" % (_STRING_FORM, _STRING_FORM), re.DOTALL)
 _ASCII_ESCAPE: Final = re.compile(rb"\\u00[2-7]")
 _VERSION: Final = re.compile(rb"v?[0-9][\w.+-]{0,31}")
@@ -68,12 +74,14 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 _REDACTED_TOKEN: Final = b'"<redacted>"'
 _OPENING: Final = frozenset((b"{", b"["))
 _TELLING: Final = frozenset(("name", "key"))
+_TELLING_NAMES: Final = (b'"name"', b'"key"')
 _EMPTY_TOKEN: Final = b'""'
 _HEX: Final = HEX.encode()
 FLAG: Final = "$feature/"  # in front of a feature flag's name
 
 # Neither the name of a secret nor a text with one, as they stand between the quotes.
 _plain: Final[set[bytes]] = set()
+_harmless: Final[set[bytes]] = set()  # those that only looked so; of any form, and longer
 
 
 def clean_json(raw: bytes) -> tuple[bytes, list[str]]:
@@ -81,7 +89,7 @@ def clean_json(raw: bytes) -> tuple[bytes, list[str]]:
 
     The same object comes back when there is nothing to replace.
     """
-    return (raw, []) if _is_plain(raw) else _cleaned(raw)
+    return (raw, []) if _is_plain(raw) or _is_harmless(raw) else _cleaned(raw)
 
 
 def clean_column(text: str) -> tuple[str, bool]:
@@ -143,6 +151,75 @@ def _is_plain(raw: bytes) -> bool:
             return False
         _remember(unknown)
     return True
+
+
+def _is_harmless(raw: bytes) -> bool:
+    """A look at each suspicious string: True, and certain, if none is the name of a secret or holds one by its form.
+
+    Then no string is a secret by its place either, and the way through the whole value is saved. What is found to be
+    harmless is remembered, long lines of code as well: the frames of an error come again with every error.
+    """
+    if _ASCII_ESCAPE.search(raw):
+        return False
+    strings = [string[1:-1] for string in _STRING.findall(raw)]
+    unknown = [
+        string
+        for string in strings
+        if string not in _plain
+        and string not in _harmless
+        and (len(string) not in HEX_LENGTHS or string.translate(None, _HEX))
+    ]
+    effort = Effort(_effort(len(raw)))
+    for first in range(0, len(unknown), CHUNK_LENGTH):
+        chunk = unknown[first : first + CHUNK_LENGTH]
+        if not may_hold_secret(b"\n".join(chunk).decode()):
+            continue
+        for string in chunk:
+            if may_hold_secret(string.decode()) and not _is_harmless_string(string, raw, effort):
+                return False
+    return True
+
+
+def _is_harmless_string(encoded: bytes, raw: bytes, effort: Effort) -> bool:
+    text = _decoded(encoded)
+    effort.left -= NAME_EFFORT
+    if effort.left <= 0:
+        return False
+    is_name = len(text) <= NAME_CHARS_MAX and is_secret_name(text)
+    if (is_name and _tells_of_a_neighbour(encoded, raw)) or clean_text(text, effort) is not text:
+        return False
+    if is_name:
+        return True  # in this place
+    if len(encoded) <= PLAIN_BYTES_MAX and _is_spelt_plainly(encoded):
+        _remember([encoded])
+    elif len(encoded) <= HARMLESS_BYTES_MAX:
+        if len(_harmless) >= HARMLESS_MAX:
+            _harmless.clear()
+        _harmless.add(encoded)
+    return True
+
+
+def _is_spelt_plainly(encoded: bytes) -> bool:
+    """What the first look puts in the place of an escaped quote could be mistaken for another string."""
+    return b"\\" not in encoded and b"'" not in encoded
+
+
+def _tells_of_a_neighbour(encoded: bytes, raw: bytes) -> bool:
+    """Whether a secret's name stands where names stand, and not as the type of an error or a word in a list."""
+    quoted = b'"%b"' % encoded
+    at = raw.find(quoted)
+    while at >= 0:
+        end = at + len(quoted)
+        nearest = max(0, at - NEAR_BYTES)
+        before, after = raw[nearest:at].rstrip(), raw[end : end + NEAR_BYTES].lstrip()
+        if not before or not after or after.startswith(b":"):
+            return True
+        if before.endswith(b"[") and _PAIR.match(raw, nearest + len(before) - 1):
+            return True
+        if before.endswith(b":") and before[:-1].rstrip().endswith(_TELLING_NAMES):
+            return True
+        at = raw.find(quoted, end)
+    return False
 
 
 def _without_escaped_quotes(raw: bytes) -> bytes:
@@ -353,8 +430,7 @@ class _Walk:
         return True
 
     def remember(self, encoded: bytes) -> None:
-        # What the first look puts in the place of an escaped quote could be mistaken for this one.
-        if b"\\" not in encoded and b"'" not in encoded:
+        if _is_spelt_plainly(encoded):
             _remember([encoded])
 
     def redact(self, start: int, end: int) -> None:

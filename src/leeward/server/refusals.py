@@ -54,6 +54,7 @@ CURES: Final[dict[str, str]] = {
     # form
     "unsupported_encoding": "Send the body plain, or packed in one of the ways that the reason names.",
     "unsupported_type": "Send the content type that the reason names.",
+    "unsupported_media_type": "Send OTLP as application/x-protobuf or application/json; gRPC is not spoken here.",
     "invalid_json": _JSON,
     "invalid_protobuf": "Look at what is sent: it is no OTLP message. A proxy may have changed it.",
     "invalid_envelope": "Update the Sentry SDK; what it sends is no envelope.",

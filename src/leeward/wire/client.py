@@ -52,7 +52,7 @@ def decode_client(raw: bytes) -> ClientReport | None:
     """Decode the field; None when it is not what it should be."""
     try:
         said = _DECODE(raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
     if said.first > said.last:
         return None

@@ -37,6 +37,7 @@ def open_page(browser, site, journey):
         page = context.new_page()
         page.complaints = []
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.on("console", lambda said: page.complaints.append(said.text) if said.type == "error" else None)
         page.on("requestfailed", lambda failed: page.complaints.append(f"{failed.url}: {failed.failure}"))
         if before:
             page.add_init_script(before)

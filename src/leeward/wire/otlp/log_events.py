@@ -19,6 +19,7 @@ from leeward.wire.otlp.mapping import (
     SPAN_ID_CHARS,
     TRACE_ID_CHARS,
     Failure,
+    Origin,
     Request,
     exception_of,
     hex_id,
@@ -60,30 +61,15 @@ def map_log_record(record: LogRecord, source: Source, index: int, request: Reque
         timestamp = timestamp if ours.timestamp is None else ours.timestamp
         level, status, unit = ours.level or level, ours.status, ours.unit
         duration_ms, value = ours.duration_ms, ours.value
-    elif time_ns:
-        event_id = request.id_of(
-            origin.members,
-            record.time_ns,
-            record.observed_ns,
-            record.severity,
-            record.severity_text,
-            record.event_name,
-            record.trace_id,
-            record.span_id,
-            record.body,
-            attributes,
-        )
     else:
-        event_id = request.id_at(index)
+        event_id = _id(record, origin, request) if time_ns else request.id_at(index)
     kind, name = _kind(record)
     failure = NO_FAILURE
     if kind == EXCEPTION:
         level = level or "ERROR"
         failure = exception_of(attributes)
         if ours:
-            escaped = attributes.pop("exception.escaped", None)
-            if type(escaped) is bool:
-                attributes.setdefault("handled", not escaped)
+            own.tell_handled(attributes, attributes)
     if not _is_told(record, failure):
         _add_body(attributes, record.body)
     return Event(
@@ -111,14 +97,27 @@ def map_log_record(record: LogRecord, source: Source, index: int, request: Reque
         unit,
         model.input_tokens,
         model.output_tokens,
-        failure.type,
-        failure.message,
-        failure.stack,
+        *failure,
         "",
         "",
         "",
         "",
         _column(record, origin.members, level),
+    )
+
+
+def _id(record: LogRecord, origin: Origin, request: Request) -> str:
+    return request.id_of(
+        origin.members,
+        record.time_ns,
+        record.observed_ns,
+        record.severity,
+        record.severity_text,
+        record.event_name,
+        record.trace_id,
+        record.span_id,
+        record.body,
+        record.attributes,
     )
 
 

@@ -15,7 +15,7 @@ import msgspec
 from leeward.model import LEVELS
 from leeward.wire.otlp.mapping import FIELD_CHARS_MAX
 
-__all__ = ["EVENT_ID", "Own", "take"]
+__all__ = ["EVENT_ID", "Own", "take", "tell_handled"]
 
 EVENT_ID: Final = "leeward.event.id"
 ID_CHARS_MAX: Final = 128
@@ -69,6 +69,13 @@ def take(attributes: dict[str, Any], *, trace_id: str = "", span_id: str = "") -
         _text(attributes, "leeward.span_id") or ("" if made.startswith(span_id) else span_id),
         _text(attributes, "leeward.parent_span_id"),
     )
+
+
+def tell_handled(said: dict[str, Any], data: dict[str, Any]) -> None:
+    """Move what the conventions say of an exception's handling to the native wire's word for it."""
+    escaped = said.pop("exception.escaped", None)
+    if type(escaped) is bool:
+        data.setdefault("handled", not escaped)
 
 
 def _text(attributes: dict[str, Any], name: str, chars_max: int = FIELD_CHARS_MAX) -> str:

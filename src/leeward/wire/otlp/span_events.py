@@ -199,9 +199,7 @@ def _exception(
 def _own_failure(event: SpanEvent, attributes: dict[str, Any]) -> Failure:
     """The error of a span that our client recorded; what else is said of it goes to the span's own data."""
     failure = exception_of(event.attributes)
-    escaped = event.attributes.pop("exception.escaped", None)
-    if type(escaped) is bool:
-        attributes.setdefault("handled", not escaped)
+    own.tell_handled(event.attributes, attributes)
     for name, value in event.attributes.items():
         attributes.setdefault(name, value)
     return failure
