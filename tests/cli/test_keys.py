@@ -103,7 +103,7 @@ def test_both_ways_give_the_same_fields(terminal, at_server):
 def test_a_project_that_is_not_there_is_refused_both_ways(terminal, at_server):
     directory = str(_made_directory(terminal.home / "d"))
 
-    here = at_server("keys", "create", "--scope", "read", "--project", "x", "--data-dir", directory)
+    here = terminal("keys", "create", "--scope", "read", "--project", "x", "--data-dir", directory)
     over_http = at_server("keys", "create", "--scope", "read", "--project", "x")
 
     assert here.code == over_http.code == 1
@@ -232,7 +232,7 @@ def test_a_quota_of_no_key_or_of_nothing_is_refused_with_a_cure(at_server, tmp_p
     data_dir = _made_directory(tmp_path / "data")
     gone = "there is no key k_nothing\nfix: leeward keys list shows the ids\n"
 
-    here = terminal("keys", "set-quota", "k_nothing", "--per-day", "5", "--data-dir", str(data_dir))
+    here = at_server("keys", "set-quota", "k_nothing", "--per-day", "5", "--data-dir", str(data_dir))
     assert (here.code, here.err) == (1, "error: " + gone)
     there = at_server("keys", "set-quota", "k_nothing", "--per-day", "5")
     assert (there.code, there.err.lower()) == (1, "error: there is no such key\nfix: leeward keys list shows the ids\n")

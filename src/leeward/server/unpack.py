@@ -158,7 +158,9 @@ def _too_large(bytes_max: int, room: int, packed_bytes: int) -> ProtocolError:
 
 
 def _broken(name: str, why: str) -> ProtocolError:
-    return ProtocolError("Invalid JSON", code="invalid_json", details=(f"the body is not valid {name}: {why}",))
+    return ProtocolError(
+        "The body cannot be unpacked", code="invalid_json", details=(f"it is not valid {name}: {why}",)
+    )
 
 
 _UNPACKERS: Final[dict[bytes, Callable[[bytes, int], bytes]]] = {

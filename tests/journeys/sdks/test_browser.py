@@ -31,7 +31,7 @@ def open_page(browser, site, journey):
     """Open a page of the other origin; what its console and its network complained of is noted."""
     opened = []
 
-    def open_page(sdk, *, before=""):
+    def open_page(sdk, *, before="", count=COUNT, pause_s=0.0):
         context = browser.new_context()
         opened.append(context)
         page = context.new_page()
@@ -41,7 +41,8 @@ def open_page(browser, site, journey):
         page.on("requestfailed", lambda failed: page.complaints.append(f"{failed.url}: {failed.failure}"))
         if before:
             page.add_init_script(before)
-        page.goto(sdks.page_address(site, sdk, journey.host, journey.key, run=journey.run, count=COUNT))
+        given = {"run": journey.run, "count": count, "pause_s": pause_s}
+        page.goto(sdks.page_address(site, sdk, journey.host, journey.key, **given))
         page.wait_for_function("window.ready")
         return page
 
@@ -96,4 +97,14 @@ def test_sentry_in_a_page(journey, open_page, variant):
     events = journey.wait(lambda found: len(found) >= 5 * COUNT + 1, "the page's events are there")
     check_sentry(events, journey.run, COUNT, "TypeError")
     assert len(events) == 5 * COUNT + 1
+    assert page.complaints == []
+
+
+def test_sentry_in_a_page_that_goes_on_sending(journey, open_page):
+    """The SDK never reads an answer, and a browser lets only 64 KiB wait for theirs: answers must end by themselves."""
+    count = 30
+    page = open_page(Sdk("sentry_events.mjs"), count=count, pause_s=0.05)
+
+    events = journey.wait(lambda found: len(found) >= 5 * count + 1, "the page's events are there")
+    check_sentry(events, journey.run, count, "TypeError")
     assert page.complaints == []

@@ -268,7 +268,7 @@ def test_i7_only_the_commonest_reasons_are_told():
 
 
 @pytest.mark.parametrize("path", REQUESTS)
-def test_w8_a_request_that_comes_again_is_answered_as_before_without_work(path):
+def test_w9_a_request_that_comes_again_is_answered_as_before_without_work(path):
     message, response = REQUESTS[path]
     server = Server()
     body = message.SerializeToString()
@@ -282,7 +282,7 @@ def test_w8_a_request_that_comes_again_is_answered_as_before_without_work(path):
     assert response.FromString(answers[0].body) == response()
 
 
-def test_w8_a_partial_success_that_comes_again_is_one_again():
+def test_w9_a_partial_success_that_comes_again_is_one_again():
     server = Server()
     body = traces(span(), WRONG).SerializeToString()
 
@@ -293,7 +293,7 @@ def test_w8_a_partial_success_that_comes_again_is_one_again():
     assert server.items == {"accepted": 1, "invalid_id": 1, "duplicate": 1}
 
 
-def test_w8_records_without_a_time_are_kept_from_each_request_but_not_from_a_resend():
+def test_w9_records_without_a_time_are_kept_from_each_request_but_not_from_a_resend():
     server = Server()
     tick = log("tick", time_unix_nano=0)
 
@@ -303,7 +303,7 @@ def test_w8_records_without_a_time_are_kept_from_each_request_but_not_from_a_res
     assert len(server.kept.taken) == 3
 
 
-def test_w8_what_could_not_be_kept_is_not_remembered():
+def test_w9_what_could_not_be_kept_is_not_remembered():
     server = Server()
     body = traces(span()).SerializeToString()
     server.kept.failure = Unavailable("no room", retry_after_s=7)
@@ -434,7 +434,7 @@ def test_i10_a_log_that_is_full_refuses_everything_for_later():
 # -- the whole server ------------------------------------------------------------------------------------------------
 
 
-def test_w8_what_was_answered_survives_a_kill_and_is_there_once_after_the_senders_resend(tmp_path):
+def test_w1_w9_what_was_answered_survives_a_kill_and_is_there_once_after_the_senders_resend(tmp_path):
     bodies = {
         "/v1/traces": traces(*(span(span_id=index.to_bytes(8)) for index in range(1, 101))),
         "/v1/metrics": metrics(GAUGE),

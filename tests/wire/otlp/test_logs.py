@@ -115,7 +115,7 @@ def test_a_record_that_was_only_observed_is_as_old_as_that():
 # -- ids -------------------------------------------------------------------------------------------------------------
 
 
-def test_w8_equal_records_in_two_requests_have_one_id_and_in_one_request_two():
+def test_w9_w11_equal_records_in_two_requests_have_one_id_and_in_one_request_two():
     first, second = decoded(logs(log("x"), log("x")))
     again, _ = decoded(logs(log("x"), log("y")))
 
@@ -138,15 +138,15 @@ def test_w8_equal_records_in_two_requests_have_one_id_and_in_one_request_two():
         log("x", {"a": 1}, event_name="n"),
     ],
 )
-def test_w8_records_that_differ_in_anything_have_different_ids(changed):
+def test_w9_records_that_differ_in_anything_have_different_ids(changed):
     assert decoded_one(logs(log("x", {"a": 1}))).id != decoded_one(logs(changed)).id
 
 
-def test_w8_records_of_different_sources_have_different_ids():
+def test_w9_records_of_different_sources_have_different_ids():
     assert decoded_one(logs(log("x"))).id != decoded_one(logs(log("x"), resource={"host.name": "h"})).id
 
 
-def test_w8_a_record_without_a_time_is_known_by_its_request_and_its_place():
+def test_w11_a_record_without_a_time_is_known_by_its_request_and_its_place():
     timeless = log("tick", time_unix_nano=0)
     body = logs(timeless, timeless).SerializeToString()
     other = logs(timeless, timeless, log("z")).SerializeToString()

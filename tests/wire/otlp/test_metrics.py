@@ -171,7 +171,7 @@ def test_a_gen_ai_metric_has_its_provider_and_model():
     assert (event.provider, event.model, event.distinct_id) == ("openai", "m", "u")
 
 
-def test_w8_a_point_is_known_by_its_stream_its_time_and_its_value():
+def test_w9_a_point_is_known_by_its_stream_its_time_and_its_value():
     def gauge(name="g", **point):
         return Metric(name=name, gauge={"data_points": [{**POINT, "as_int": 1, **point}]})
 
@@ -191,7 +191,7 @@ def test_w8_a_point_is_known_by_its_stream_its_time_and_its_value():
     assert decoded(metrics(gauge(), gauge()))[1].id not in ids
 
 
-def test_w8_a_point_without_a_time_is_known_by_its_request_and_its_place():
+def test_w9_a_point_without_a_time_is_known_by_its_request_and_its_place():
     body = metrics(Metric(name="g", gauge={"data_points": [{"as_int": 1}, {"as_int": 1}]})).SerializeToString()
     first, second = decode.metrics(body, is_json=False, project=PROJECT, received_at=RECEIVED_AT).items
 
