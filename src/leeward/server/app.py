@@ -21,7 +21,7 @@ from leeward.errors import ConfigError, LeewardError
 from leeward.journal.commit import GroupCommit
 from leeward.journal.log import Log
 from leeward.server.access import Access, Failures
-from leeward.server.admission import Admission, AdmissionLimits, LoopProbe
+from leeward.server.admission import Admission, AdmissionLimits, LoopProbe, LoopTurn
 from leeward.server.batches import Batches
 from leeward.server.blocks import Seals
 from leeward.server.clients import Clients
@@ -241,6 +241,7 @@ class Application:
             waiting_bytes=lambda: self.commit.waiting_bytes,
             oldest_wait_s=lambda: self.commit.oldest_wait_s,
             held_bytes=lambda: budget.held,
+            turn_s=LoopTurn(asyncio.get_running_loop()).work_s,
         )
         self.quotas = Quotas(self.data_dir / "quotas.json", clock=self.clock, report=self.report)
         await asyncio.to_thread(self.quotas.load)
