@@ -19,6 +19,7 @@ import click
 
 import leeward as public
 from leeward.cli.main import leeward
+from leeward.recipes import RECIPES
 from leeward.sender import api
 from leeward.sender.blocks import Span
 from leeward.sender.config import HOST_DEFAULT, MODES, WIRES
@@ -29,6 +30,10 @@ from leeward.settings.load import variable_of
 from leeward.settings.tree import KEYS, SECTIONS
 from leeward.settings.words import allowed, as_toml
 
+OURS = [route for route in ROUTES if route.wire == "native"]
+_LANGUAGES = {"python": "py", "node": "js", "browser": "js", "shell": "sh"}
+_PLACES = {"host": "http://127.0.0.1:5330", "key": "lw_your_key", "dsn": "http://lw_your_key@127.0.0.1:5330/1"}
+_HERE = re.compile(r"\{(host|key|dsn)\}")
 FOLDER = Path(__file__).parent / "reference"
 SOURCE = Path(__file__).parent.parent / "src" / "leeward"
 NOTE = "<!-- Generated: python docs/generate.py -->"
@@ -73,6 +78,7 @@ def pages() -> dict[str, str]:
         "commands.md": commands_page(),
         "http.md": http_page(),
         "errors.md": errors_page(),
+        "sdks.md": sdks_page(),
     }
 
 
@@ -321,7 +327,8 @@ def commands_page() -> str:
 def http_page() -> str:
     """Every route, and every object that goes in or out."""
     described = document(ROUTES, API_VERSION)
-    blocks = [_table(("route", "scope", "what"), [_route_row(route, described) for route in ROUTES if not route.page])]
+    foreign = [_route_row(route, described) for route in ROUTES if route not in OURS]
+    blocks = [_table(("route", "scope", "what"), [_route_row(route, described) for route in OURS if not route.page])]
     for route in ROUTES:
         if route.parameters:
             rows = [(f"`{name}`", meaning) for name, meaning in route.parameters]
@@ -329,6 +336,10 @@ def http_page() -> str:
     for name, schema in sorted(described["components"]["schemas"].items()):
         rows = [(f"`{field}`", _type(inner)) for field, inner in schema.get("properties", {}).items()]
         blocks.append(f"## {name}\n\n{schema.get('description', '')}\n\n{_table(('field', 'type'), rows)}")
+    blocks.append(
+        "## Other protocols\n\nDescribed by their own specifications, and in [wires](wires.md).\n\n"
+        + _table(("route", "scope", "what"), foreign)
+    )
     rows_of_pages = [_route_row(route, described) for route in ROUTES if route.page]
     blocks.append("## Pages\n\nHTML for people.\n\n" + _table(("route", "scope", "what"), rows_of_pages))
     return _page(
@@ -362,6 +373,23 @@ def _type(schema: dict[str, Any]) -> str:
 
 
 # Errors
+
+
+def sdks_page() -> str:
+    """The rows of `leeward connect`."""
+    rows = [
+        (f"`{row.name}`", row.title, f"{row.package} {row.version_tested}".strip(), f"`{row.first}`") for row in RECIPES
+    ]
+    intro = (
+        "Which lines point an SDK at a leeward server. `leeward connect NAME` prints them with your address and a key of "
+        "yours, and waits for the first event. The lines of every row are run by a test, in the version named here."
+    )
+    parts = [_table(("`connect`", "SDK", "version tested", "its first event is named"), rows)]
+    for row in RECIPES:
+        shown = _HERE.sub(lambda place: _PLACES[place[1]], row.lines).rstrip("\n")
+        installed = f"```sh\n{row.install}\n```\n\n" if row.install else ""
+        parts.append(f"## {row.title}\n\n{installed}`{row.file}`:\n\n```{_LANGUAGES[row.language]}\n{shown}\n```")
+    return _page("SDKs", intro, *parts)
 
 
 def errors_page() -> str:

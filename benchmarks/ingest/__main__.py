@@ -106,10 +106,11 @@ def _options() -> argparse.Namespace:
 
 
 def _rows(text: str) -> list[str]:
-    """All that begin so."""
-    if found := [row for row in (*ROWS, *PEAKS) if row.startswith(text)]:
+    """The one of that name, or all that begin so."""
+    rows = (*ROWS, *PEAKS)
+    if found := [text] if text in rows else [row for row in rows if row.startswith(text)]:
         return found
-    raise argparse.ArgumentTypeError(f"{text}: it can be {', '.join((*ROWS, *PEAKS))}")
+    raise argparse.ArgumentTypeError(f"{text}: it can be {', '.join(rows)}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.clients.report import number
 from benchmarks.ingest.memory import CHILD_LIMIT_MB, Peak
 from benchmarks.ingest.rows import ROWS, Figures
-from benchmarks.ingest.servers import PEERS, Leeward
+from benchmarks.ingest.servers import Leeward, bin_of
 
 Table = Mapping[str, Mapping[str, Figures]]  # row → server → figures
 DISTRIBUTIONS = {"leeward": "leeward", "mlflow": "mlflow", "phoenix": "arize-phoenix", "bugsink": "bugsink"}
@@ -141,9 +141,10 @@ def surroundings(servers: Iterable[str], load: float, repeats: int) -> Iterator[
 def _version(server: str) -> str:
     if server == OURS:
         return version("leeward")
-    python = PEERS[server]().bin / "python"
     ask = f"import importlib.metadata as m; print(m.version({DISTRIBUTIONS[server]!r}))"
-    return subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [bin_of(server) / "python", "-c", ask], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def _line(cells: Iterable[str]) -> str:

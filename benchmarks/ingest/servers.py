@@ -35,6 +35,11 @@ class Unavailable(Exception):
     """A server that is not installed, or does not start."""
 
 
+def bin_of(name: str) -> Path:
+    """Where the programs of a peer's environment lie."""
+    return ROOT / f".venv-{name}" / "bin"
+
+
 class Server:
     """A server with a fresh folder; `start` waits until it takes requests."""
 
@@ -48,7 +53,7 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix=f"ingest-{self.name}-"))
         self.data = self.folder / "data"
         self.data.mkdir(mode=0o700)
-        self.bin = ROOT / f".venv-{self.name}" / "bin"
+        self.bin = bin_of(self.name)
         self.port = _free_port()
         self.key = ""
         self.project = "1"
