@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from mutants_of_client import CLIENT
 from mutants_of_parts import PARTS
+from mutants_of_wires import WIRES
 
 ROOT = Path(__file__).parent.parent
 WATCHDOG_S = 120
@@ -126,7 +127,7 @@ MUTANTS = (
     # The end.
     Mutant(f"{SERVER}/serve.py", "        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_s / 2)),\n", "",
            f"{END}::test_i12_a_request_that_never_ends_does_not_keep_the_server[numbers0]"),
-    *(Mutant(*row) for row in (*CLIENT, *PARTS)),
+    *(Mutant(*row) for row in (*CLIENT, *PARTS, *WIRES)),
 )  # fmt: skip
 
 

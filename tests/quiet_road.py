@@ -19,7 +19,9 @@ KEY = "lw_" + "q" * 32
 WIRES = ("native", "posthog", "otlp", "sentry")
 
 
-def quiet_road(pipeline, *, counters=None, clock=None, body_bytes_max=1 << 20, pressure=None, quota=None) -> Road:
+def quiet_road(
+    pipeline, *, counters=None, clock=None, body_bytes_max=1 << 20, pressure=None, quota=None, report=None
+) -> Road:
     """One road before this pipeline. `pressure` gives the unstored bytes of a log that may hold 1,000."""
     clock = clock or HeldClock()
     keys = KeyRing()
@@ -40,5 +42,6 @@ def quiet_road(pipeline, *, counters=None, clock=None, body_bytes_max=1 << 20, p
         counters=counters or Counters(),
         budget=budget,
         resends=Resends(clock),
+        report=report or (lambda name, fields: None),
         limits={wire: BodyLimits(body_bytes_max, body_bytes_max, 5.0) for wire in WIRES},
     )

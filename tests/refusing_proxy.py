@@ -103,7 +103,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         origin = self.headers.get("Origin")
         if origin is None:
             return []
-        return [("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true")]
+        return [
+            ("Access-Control-Allow-Origin", origin),
+            ("Access-Control-Allow-Credentials", "true"),
+            ("Access-Control-Expose-Headers", "Retry-After"),
+        ]
 
     def log_message(self, *_: Any) -> None:
         pass

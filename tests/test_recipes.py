@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 
 from leeward import recipes
 from leeward.recipes import RECIPES
+from leeward.version import VERSION
+
+ROOT = Path(__file__).parent.parent
 
 HOST = "https://telemetry.example.com:8443"
 LANGUAGES = {"python", "node", "browser", "shell"}
@@ -21,6 +28,18 @@ def test_each_row_says_everything_and_leaves_no_place_empty(recipe):
     assert recipe.lines.endswith("\n")
     assert recipe.event.endswith("\n")
     assert max(map(len, filled.lines.splitlines())) <= 120
+
+
+def pinned():
+    """Package → version of what the tests install, and of this one."""
+    python = (ROOT / "requirements" / "clients.txt").read_text()
+    node = json.loads((ROOT / "tests" / "clients" / "package.json").read_text())["dependencies"]
+    return {**dict(re.findall(r"^([\w.-]+)==(\S+)", python, re.MULTILINE)), **node, "leeward": VERSION}
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe.package != "curl"], ids=lambda row: row.name)
+def test_the_version_that_is_named_is_the_one_that_the_tests_run(recipe):
+    assert pinned()[recipe.package] == recipe.version_tested
 
 
 def test_names_are_unique_and_found():

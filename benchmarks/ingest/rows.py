@@ -48,7 +48,7 @@ class Effort(NamedTuple):
     repeats: int
 
 
-OURS: Final = Effort(seconds=6, warm_s=3, drain_s=45, repeats=3)
+OURS: Final = Effort(seconds=7, warm_s=3, drain_s=45, repeats=3)
 THEIRS: Final = Effort(seconds=15, warm_s=5, drain_s=45, repeats=1)
 QUICK: Final = Effort(seconds=1.5, warm_s=0.5, drain_s=12, repeats=1)
 

@@ -73,7 +73,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         "leeward's own client for Python",
         "python",
         "leeward",
-        "0.1",
+        "0.1.0",
         "pip install leeward",
         'import leeward\n\nleeward.init("{key}", "{host}")\n',
         'leeward.capture("hello")\n',

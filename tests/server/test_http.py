@@ -231,3 +231,87 @@ def test_i11_what_fails_inside_is_a_503_that_says_nothing_of_it(error):
     assert answer.status == 503
     assert json.loads(answer.body) == {"error": "The server could not answer this request", "code": "unavailable"}
     assert (b"retry-after", b"1") in answer.headers
+
+
+# Room for large requests
+
+
+def in_order(scenario):
+    """Run the scenario on a loop of its own; gives the notes that it left."""
+    notes = []
+
+    async def run():
+        await asyncio.wait_for(scenario(notes), 10)
+
+    asyncio.run(run())
+    return notes
+
+
+def test_i6_a_large_request_waits_until_others_have_ended_and_in_its_turn():
+    async def scenario(notes):
+        budget = ByteBudget(10 << 20)
+        first = budget.lease()
+        await first.reserve(8 << 20)
+
+        async def another(name, size):
+            with budget.lease() as lease:
+                await lease.reserve(size)
+                notes.append(name)
+
+        waiting = [
+            asyncio.create_task(another(*one)) for one in (("large", 9 << 20), ("next", 3 << 20), ("small", 1000))
+        ]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert notes == ["small"], "a small one need not wait behind large ones"
+        first.shrink(8 << 20)
+        await asyncio.gather(*waiting)
+        assert budget.held == 0
+
+    assert in_order(scenario) == ["small", "large", "next"]
+
+
+def test_i6_a_request_that_finds_no_room_in_time_is_refused_and_holds_nothing(monkeypatch):
+    monkeypatch.setattr("leeward.server.http.ROOM_WAIT_S", 0)
+
+    async def scenario(notes):
+        budget = ByteBudget(10 << 20)
+        with budget.lease() as first:
+            await first.reserve(9 << 20)
+            with budget.lease() as lease:
+                with pytest.raises(RateLimited):
+                    await lease.reserve(5 << 20)
+                notes.append(budget.held)
+        notes.append(budget.held)
+
+    assert in_order(scenario) == [9 << 20, 0]
+
+
+@pytest.mark.parametrize("granted", [False, True])
+def test_a_request_whose_client_leaves_while_it_waits_holds_nothing(granted):
+    async def scenario(notes):
+        budget = ByteBudget(10 << 20)
+        first = budget.lease()
+        await first.reserve(9 << 20)
+        waiting = asyncio.create_task(budget.lease().reserve(5 << 20))
+        await asyncio.sleep(0)
+        if granted:
+            first.shrink(9 << 20)  # its room is there, but it has not run yet
+            waiting.cancel()
+        else:
+            waiting.cancel()
+            first.shrink(9 << 20)
+        await asyncio.gather(waiting, return_exceptions=True)
+        notes.append(budget.held)
+
+    assert in_order(scenario) == [0]
+
+
+def test_no_request_asks_for_more_room_than_there_is():
+    async def scenario(notes):
+        budget = ByteBudget(10 << 20)
+        with budget.lease() as lease:
+            await lease.reserve(100 << 20)
+            notes.append(budget.held)
+
+    assert in_order(scenario) == [10 << 20]

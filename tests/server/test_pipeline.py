@@ -176,7 +176,6 @@ def test_each_event_ends_in_one_counted_outcome(on_a_road):
         assert road.stored_ids() == ["e1", "e2"]
         assert road.counters.accepted == 2
         assert road.counters.duplicates_at_door == 4
-        assert road.counters.refused == {"invalid_event": 2, "missing_event_type": 2}
 
     on_a_road(scenario)
 
@@ -519,15 +518,6 @@ def test_w13_events_that_go_back_into_the_log_keep_their_ids_and_times_and_are_n
             (NOW, ["e3"], later.rows),
         ]
         assert road.counters.accepted == 0
-
-    on_a_road(scenario)
-
-
-def test_refusals_of_a_request_without_a_valid_event_are_counted(on_a_road):
-    async def scenario(road):
-        road.pipeline.count_refused([(0, "too_deep", "x"), (1, "too_deep", "y")])
-
-        assert road.counters.refused == {"too_deep": 2}
 
     on_a_road(scenario)
 

@@ -160,7 +160,7 @@ def test_a_project_sees_its_own_and_those_whose_key_is_not_known(refusals):
     assert [refusal.path for refusal in refusals.of_project(2)] == ["/2", "/0"]
 
 
-def test_a14_no_secret_and_no_control_character_is_kept(refusals):
+def test_a12_no_secret_and_no_control_character_is_kept(refusals):
     note(
         refusals,
         reason=f"no \x1b[31m such {SECRET} key\nand Bearer {SECRET}",

@@ -93,6 +93,10 @@ def test_each_item_ends_in_one_counted_outcome():
     road.road.count_dropped(road.known(), "attachment", 2)
 
     assert road.items == {"accepted": 3, "duplicate": 1, "too_deep": 2, "attachment": 2}
+    assert road.counters.refused == {"too_deep": 2}
+
+    road.road.count_resend(road.known(), 3)
+    assert (road.items["duplicate"], road.counters.duplicates_at_door) == (4, 3), "the pipeline has not seen these"
 
 
 def test_what_is_refused_is_noted_with_who_sent_it_and_where():
@@ -161,7 +165,7 @@ def test_a_log_that_is_full_refuses_before_any_work():
         road.road.enter(road.request())
 
 
-def test_under_pressure_debug_logs_go_first_then_spans_and_metrics_and_never_an_error():
+def test_i10_under_pressure_debug_logs_go_first_then_spans_and_metrics_and_never_an_error():
     road = Road()
     items = (
         an_event("debug", kind="log", level="DEBUG"),
@@ -182,7 +186,7 @@ def test_under_pressure_debug_logs_go_first_then_spans_and_metrics_and_never_an_
     assert [event.id for event in road.kept.taken] == ["warn", "error", "event"]
 
 
-def test_a_request_of_nothing_but_what_gives_way_may_come_again():
+def test_i10_a_request_of_nothing_but_what_gives_way_may_come_again():
     road = Road()
     road.press(600)
 
@@ -218,3 +222,19 @@ def test_a_request_runs_from_its_body_to_its_answer():
         assert road.road._admission.running == 0
 
     asyncio.run(come())
+
+
+@pytest.mark.parametrize("size", [10, 1 << 20])
+def test_p6_a_defect_in_a_decoder_is_reported_and_does_not_make_the_sender_come_again_for_ever(size):
+    reports = []
+    road = Road(report=lambda name, fields: reports.append((name, str(fields["error"]))))
+
+    def breaks():
+        raise TypeError("inside")
+
+    with pytest.raises(ProtocolError) as refused:
+        asyncio.run(road.road.aside(size, breaks))
+
+    assert (refused.value.status, refused.value.code) == (400, "undecodable")
+    assert "inside" not in refused.value.message
+    assert reports == [("undecodable", "inside")]

@@ -89,7 +89,18 @@ def clean_json(raw: bytes) -> tuple[bytes, list[str]]:
 
     The same object comes back when there is nothing to replace.
     """
-    return (raw, []) if _is_plain(raw) or _is_harmless(raw) else _cleaned(raw)
+    has_escapes = b"\\" in raw
+    if has_escapes and _ASCII_ESCAPE.search(raw):
+        return _cleaned(raw)
+    unknown = _unknown((_without_escaped_quotes(raw) if has_escapes else raw).split(b'"')[1::2])
+    if not unknown:
+        return raw, []
+    if not may_hold_secret(b"\n".join(unknown).decode()):
+        _remember(unknown)
+        return raw, []
+    if has_escapes:
+        unknown = _unknown([string[1:-1] for string in _STRING.findall(raw)])
+    return (raw, []) if _are_harmless(unknown, raw) else _cleaned(raw)
 
 
 def clean_column(text: str) -> tuple[str, bool]:
@@ -135,44 +146,36 @@ def may_hold_secret(text: str) -> bool:
     return has_card_form(kinds) or RUN in kinds.replace("d", "w")
 
 
+def _unknown(strings: list[bytes]) -> list[bytes]:
+    """Those of which nothing is known yet, and whose form does not say that they are ids."""
+    return [
+        string
+        for string in strings
+        if string not in _plain and (len(string) not in HEX_LENGTHS or string.translate(None, _HEX))
+    ]
+
+
 def _is_plain(raw: bytes) -> bool:
-    """One look at all strings; True is certain."""
+    """One look at all strings of a part of a value; True is certain."""
     if b"\\" in raw:
         if _ASCII_ESCAPE.search(raw):
             return False
         raw = _without_escaped_quotes(raw)
-    unknown = [
-        string
-        for string in raw.split(b'"')[1::2]
-        if string not in _plain and (len(string) not in HEX_LENGTHS or string.translate(None, _HEX))
-    ]
-    if unknown:
-        if may_hold_secret(b"\n".join(unknown).decode()):
-            return False
-        _remember(unknown)
-    return True
+    unknown = _unknown(raw.split(b'"')[1::2])
+    return not unknown or not may_hold_secret(b"\n".join(unknown).decode())
 
 
-def _is_harmless(raw: bytes) -> bool:
+def _are_harmless(unknown: list[bytes], raw: bytes) -> bool:
     """A look at each suspicious string: True, and certain, if none is the name of a secret or holds one by its form.
 
     Then no string is a secret by its place either, and the way through the whole value is saved. What is found to be
     harmless is remembered, long lines of code as well: the frames of an error come again with every error.
     """
-    if _ASCII_ESCAPE.search(raw):
-        return False
-    strings = [string[1:-1] for string in _STRING.findall(raw)]
-    unknown = [
-        string
-        for string in strings
-        if string not in _plain
-        and string not in _harmless
-        and (len(string) not in HEX_LENGTHS or string.translate(None, _HEX))
-    ]
     effort = Effort(_effort(len(raw)))
+    unknown = [string for string in unknown if string not in _harmless]
     for first in range(0, len(unknown), CHUNK_LENGTH):
         chunk = unknown[first : first + CHUNK_LENGTH]
-        if not may_hold_secret(b"\n".join(chunk).decode()):
+        if len(chunk) > 1 and not may_hold_secret(b"\n".join(chunk).decode()):
             continue
         for string in chunk:
             if may_hold_secret(string.decode()) and not _is_harmless_string(string, raw, effort):

@@ -267,6 +267,7 @@ class Application:
                 wire: BodyLimits(server.body_packed_bytes_max, size, server.body_timeout_s)
                 for wire, size in unpacked_bytes_max.items()
             },
+            report=self.report,
             scrub=self.settings.privacy.scrub,
         )
 

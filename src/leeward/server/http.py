@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import urllib.parse
+from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
 from leeward.errors import LeewardError, ProtocolError, RateLimited, RetryableError, Unavailable
-from leeward.server.unpack import unpack
+from leeward.server.unpack import unpack, unpacked_bytes_max
 
 if TYPE_CHECKING:
     from leeward.server.access import Identity
@@ -44,6 +45,8 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 LOOP_BYTES_MAX: Final = 256 * 1024
 # Above this a packed body is unpacked in a thread: by the ratio's limit it may become 200 times as large.
 LOOP_PACKED_BYTES_MAX: Final = 16 * 1024
+ROOM_WAIT_S: Final = 2.0  # that a large request waits for others to end
+SMALL_BYTES: Final = 1 << 20  # up to here a request need not wait behind large ones
 
 
 class BodyLimits(msgspec.Struct, frozen=True):
@@ -60,10 +63,49 @@ class ByteBudget:
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
         self.held = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     def lease(self) -> Lease:
         """Begin to hold bytes; leaving the lease's context gives them back."""
         return Lease(self)
+
+    def take(self, count: int) -> bool:
+        """Hold *count* bytes more, if there is room."""
+        if self.held + count > self.bytes_max:
+            return False
+        self.held += count
+        return True
+
+    async def wait_for(self, count: int) -> None:
+        """Hold *count* bytes more, when there is room; of large requests, those who asked before go before.
+
+        Raises:
+            TimeoutError: there was none for `ROOM_WAIT_S`.
+        """
+        if (not self._waiting or count <= SMALL_BYTES) and self.take(count):
+            return
+        room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (count, room)
+        self._waiting.append(entry)
+        try:
+            async with asyncio.timeout(ROOM_WAIT_S):
+                await room
+        except BaseException:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+                self.give_back(0)  # the next one may be smaller
+            elif not room.cancelled():
+                self.give_back(count)
+            raise
+
+    def give_back(self, count: int) -> None:
+        """Hold *count* bytes less."""
+        self.held -= count
+        while self._waiting and self.held + self._waiting[0][0] <= self.bytes_max:
+            wanted, room = self._waiting.popleft()
+            if not room.done():  # else it has been cancelled
+                self.held += wanted
+                room.set_result(None)
 
 
 class Lease:
@@ -80,7 +122,7 @@ class Lease:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._budget.held -= self._held
+        self._budget.give_back(self._held)
         self._held = 0
         if self._at_exit is not None:
             self._at_exit()
@@ -96,10 +138,32 @@ class Lease:
         Raises:
             RateLimited: the budget is used up.
         """
-        if self._budget.held + count > self._budget.bytes_max:
-            raise RateLimited("Too much is being sent at once", retry_after_s=1)
-        self._budget.held += count
+        if not self._budget.take(count):
+            raise _too_much()
         self._held += count
+
+    async def reserve(self, count: int) -> None:
+        """Hold *count* bytes more before they are there; wait a while for room. No more than all that there is.
+
+        Raises:
+            RateLimited: there was no room.
+        """
+        count = min(count, self._budget.bytes_max - self._held)
+        try:
+            await self._budget.wait_for(count)
+        except TimeoutError:
+            raise _too_much() from None
+        self._held += count
+
+    def shrink(self, count: int) -> None:
+        """Hold *count* bytes less: so many of what was reserved were not needed."""
+        count = min(count, self._held)
+        self._held -= count
+        self._budget.give_back(count)
+
+
+def _too_much() -> RateLimited:
+    return RateLimited("Too much is being sent at once", retry_after_s=1)
 
 
 class ErrorBody(msgspec.Struct, omit_defaults=True):
@@ -258,11 +322,15 @@ async def unpack_body(packed: bytes, encoding: bytes, limits: BodyLimits, lease:
         if len(packed) > limits.unpacked_bytes_max:
             raise too_large(limits.unpacked_bytes_max)
         return packed
-    if len(packed) > LOOP_PACKED_BYTES_MAX:
-        body = await asyncio.to_thread(unpack, packed, encoding, limits.unpacked_bytes_max)
-    else:
+    if len(packed) <= LOOP_PACKED_BYTES_MAX:
         body = unpack(packed, encoding, limits.unpacked_bytes_max)
-    lease.grow(len(body))
+        lease.grow(len(body))
+        return body
+    # What it becomes is not known before: several at once that turn out to be bombs must not fill the memory.
+    room = unpacked_bytes_max(len(packed), limits.unpacked_bytes_max)
+    await lease.reserve(room)
+    body = await asyncio.to_thread(unpack, packed, encoding, limits.unpacked_bytes_max)
+    lease.shrink(room - len(body))
     return body
 
 

@@ -1,4 +1,4 @@
-"""Prepared events → the log. Each event ends in exactly one counted outcome: accepted, repeated, or refused by a code.
+"""Prepared events → the log, past the door: those accepted and those repeated are counted here.
 
 Promises  Nothing is answered before it is on stable storage; that holds for the repeat of an event as well, since
           the repeat waits for the log too. What the log could not take is forgotten at the door and refused whole.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
@@ -208,11 +208,6 @@ class Pipeline:
             )
             await self._append(admission)
 
-    def count_refused(self, refusals: Iterable[tuple[int, str, str]]) -> None:
-        """Count the events of a request of which nothing is accepted."""
-        for _, code, _ in refusals:
-            self._counters.refused[code] += 1
-
     def count_client_field_ignored(self) -> None:
         """Count a batch whose sender's account of itself could not be read."""
         self._counters.client_fields_ignored += 1
@@ -316,7 +311,6 @@ class Pipeline:
 
     def _count(self, outcome: Outcome) -> None:
         self._counters.duplicates_at_door += outcome.duplicates
-        self.count_refused(outcome.refusals)
 
 
 def _not_kept(cause: LeewardError) -> Unavailable:

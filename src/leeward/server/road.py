@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from leeward.errors import ProtocolError, RateLimited
+from leeward.errors import LeewardError, ProtocolError, RateLimited
 from leeward.model import Dropped, Event
 from leeward.server.access import key_tail
 from leeward.server.admission import is_shed
@@ -34,11 +34,11 @@ from leeward.server.resends import Resends
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from leeward.errors import LeewardError
     from leeward.server.access import Access, Identity
     from leeward.server.admission import Admission
     from leeward.server.counters import Counters
     from leeward.server.http import ByteBudget
+    from leeward.server.logs import Report
     from leeward.server.quotas import Quotas
     from leeward.server.refusals import Refusals
     from leeward.server.routes import Wire
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["Road"]
 
 SHED_RETRY_AFTER_S: Final = 30.0
+WORK_BYTES_PER_BYTE: Final = 4  # what decoded items, events and rows hold besides the body that they came in
 _SHED: Final = Dropped("shed", "the server is overloaded and takes what matters more; send this again later")
 _Made = TypeVar("_Made")
 
@@ -65,6 +66,7 @@ class Road:
         budget: ByteBudget,
         resends: Resends,
         limits: Mapping[Wire, BodyLimits],
+        report: Report,
         scrub: bool = True,
     ) -> None:
         self.pipeline = pipeline
@@ -76,6 +78,7 @@ class Road:
         self._budget = budget
         self._resends = resends
         self._limits = limits
+        self._report = report
         self.scrub = scrub
 
     # -- before any work ---------------------------------------------------------------------------------------------
@@ -126,30 +129,44 @@ class Road:
     async def read(self, request: Request, lease: Lease) -> bytes:
         """The body, unpacked, within the limits of the request's wire. Raises as `server.http.read_body`."""
         body = await read_body(request, self._limits[request.wire], lease)
-        self._begin(lease)
+        await self._begin(lease, len(body))
         return body
 
     async def read_packed(self, request: Request, lease: Lease) -> bytes:
         """The body as it came, for a wire that must look at it to know how it is packed; `unpack` undoes it."""
         packed = await read_packed(request, self._limits[request.wire], lease)
-        self._begin(lease)
+        await self._begin(lease, len(packed))
         return packed
 
     async def unpack(self, request: Request, packed: bytes, encoding: bytes, lease: Lease) -> bytes:
         """Undo an encoding by name, within the limits of the request's wire."""
-        return await unpack_body(packed, encoding, self._limits[request.wire], lease)
+        body = await unpack_body(packed, encoding, self._limits[request.wire], lease)
+        await lease.reserve(WORK_BYTES_PER_BYTE * len(body))
+        return body
 
     def unpacked_bytes_max(self, request: Request) -> int:
         """How large a body of this wire may be when unpacked."""
         return self._limits[request.wire].unpacked_bytes_max
 
-    def _begin(self, lease: Lease) -> None:
+    async def _begin(self, lease: Lease, size: int) -> None:
+        await lease.reserve(WORK_BYTES_PER_BYTE * size)
         self._admission.begin()
         lease.at_exit(self._admission.end)
 
     async def aside(self, size: int, work: Callable[[], _Made]) -> _Made:
-        """Do work on so many bytes: many of them in a thread, so that the event loop keeps answering."""
-        return await asyncio.to_thread(work) if size > LOOP_BYTES_MAX else work()
+        """Do work on so many bytes: many of them in a thread, so that the event loop keeps answering.
+
+        Raises:
+            ProtocolError: 400 `undecodable`: the work met what it cannot handle, which is a defect here. It would meet
+                it again, so the sender is not asked to come again; the defect is reported.
+        """
+        try:
+            return await asyncio.to_thread(work) if size > LOOP_BYTES_MAX else work()
+        except (LeewardError, MemoryError):
+            raise
+        except Exception as error:
+            self._report("undecodable", {"error": error})
+            raise ProtocolError("This request cannot be read", code="undecodable") from error
 
     # -- requests that came before -----------------------------------------------------------------------------------
 
@@ -248,8 +265,14 @@ class Road:
         """Count and note events of a request that are refused by themselves."""
         reasons = {code: sentence for _, code, sentence in reversed(refusals)}
         for code, count in Counter(code for _, code, _ in refusals).items():
+            self._counters.refused[code] += count
             self._counters.wire_items[request.wire, code] += count
             self._note(request, code, reasons[code], count)
+
+    def count_resend(self, request: Request, taken: int) -> None:
+        """Count what a request brought that is known byte for byte: so many repeats."""
+        self._counters.duplicates_at_door += taken
+        self._counters.wire_items[request.wire, "duplicate"] += taken
 
     def count_dropped(self, request: Request, name: str, count: int = 1) -> None:
         """Count what is accepted and thrown away on purpose, by name."""
@@ -257,7 +280,9 @@ class Road:
 
     def note(self, request: Request, error: LeewardError) -> None:
         """Remember why a whole request was refused."""
-        self._note(request, error.code, error.message, 1)
+        details = error.details if isinstance(error, ProtocolError) else ()
+        reason = _NO_KEY if error.code == "unauthorized" else ": ".join((error.message, *details))
+        self._note(request, error.code, reason, 1)
 
     def _note(self, request: Request, code: str, reason: str, count: int) -> None:
         identity = request.identity
@@ -274,4 +299,5 @@ class Road:
         )
 
 
+_NO_KEY: Final = "It has no key, or one that is not valid here"
 _TOO_LARGE: Final = frozenset({"event_too_large"})

@@ -417,7 +417,9 @@ _WIRES: Final[tuple[Route, ...]] = (
     _posthog_quiet("POST", "/decide", "flags", "PostHog: there are no feature flags."),
     _posthog_quiet("GET", "/array/{id}/config", "config", "posthog-js: what is switched on, which is capturing."),
     _posthog_quiet("GET", "/array/{id}/config.js", "config_js", "posthog-js: the same, as a script."),
-    _posthog_quiet("POST", "/i/v0/ai", "ai_blobs", "PostHog: events with large parts are not taken; says where to send."),
+    _posthog_quiet(
+        "POST", "/i/v0/ai", "ai_blobs", "PostHog: events with large parts are not taken; says where to send."
+    ),
     _posthog_quiet("GET", "/api/surveys", "surveys", "PostHog: there are no surveys."),
     _posthog_quiet("GET", "/api/product_tours", "product_tours", "PostHog: there are no product tours."),
     _posthog_quiet("GET", "/api/web_experiments", "web_experiments", "PostHog: there are no experiments."),

@@ -15,13 +15,18 @@ from leeward.errors import ProtocolError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["unpack"]
+__all__ = ["unpack", "unpacked_bytes_max"]
 
 GZIP_MEMBERS_MAX: Final = 64
 ZSTD_WINDOW_LOG_MAX: Final = 23  # 8 MiB, which RFC 9659 allows a sender of this encoding; held beside the result
 RATIO_MAX: Final = 200  # ten times what events of one kind pack to
 RATIO_FREE_BYTES: Final = 1 << 20  # up to here any ratio is taken
 _STEP: Final = 1 << 20
+
+
+def unpacked_bytes_max(packed_bytes: int, bytes_max: int) -> int:
+    """As how many bytes so many packed ones may come out."""
+    return min(bytes_max, max(RATIO_FREE_BYTES, RATIO_MAX * packed_bytes))
 
 
 class _Overflow(Exception):
@@ -45,7 +50,7 @@ def unpack(packed: bytes, encoding: bytes, bytes_max: int) -> bytes:
         raise ProtocolError(
             "Content-Encoding must be gzip, deflate, zstd or br", code="unsupported_encoding", status=415
         )
-    room = min(bytes_max, max(RATIO_FREE_BYTES, RATIO_MAX * len(packed)))
+    room = unpacked_bytes_max(len(packed), bytes_max)
     try:
         return unpacker(packed, room)
     except _Overflow:

@@ -81,12 +81,8 @@ class Server(Section, frozen=True, kw_only=True):
         20 * MiB
     )
     body_unpacked_bytes_max: Annotated[int, _size(KiB, GiB, "Largest request body after decompression.")] = 20 * MiB
-    otlp_body_unpacked_bytes_max: Annotated[
-        int, _size(KiB, GiB, "The same for OpenTelemetry's requests.")
-    ] = 64 * MiB
-    sentry_body_unpacked_bytes_max: Annotated[
-        int, _size(KiB, GiB, "The same for Sentry's envelopes.")
-    ] = 100 * MiB
+    otlp_body_unpacked_bytes_max: Annotated[int, _size(KiB, GiB, "The same for OpenTelemetry's requests.")] = 64 * MiB
+    sentry_body_unpacked_bytes_max: Annotated[int, _size(KiB, GiB, "The same for Sentry's envelopes.")] = 100 * MiB
     head_timeout_s: Annotated[
         float, Meta(ge=0.1, le=3_600, description="Seconds for a request's head to arrive whole.")
     ] = 10.0
@@ -100,7 +96,7 @@ class Server(Section, frozen=True, kw_only=True):
         float, Meta(ge=0.1, le=600, description="Seconds that running requests have to end when the server stops.")
     ] = 10.0
     inflight_bytes_max: Annotated[
-        int, _size(MiB, 64 * GiB, "Unpacked bytes of all running requests together; beyond it they get 429.")
+        int, _size(MiB, 64 * GiB, "Bytes that all running requests together may hold; beyond it they get 429.")
     ] = 192 * MiB
     commit_latency_max_s: Annotated[
         float, Meta(ge=0.01, le=600, description="Seconds that a commit may take before new writes get 429.")

@@ -21,6 +21,7 @@ _MAYBE_BAD = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)")
 # Possessive, so that a string without an end costs one look at it; its quote then stands alone.
 _STRUCTURE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\],]', re.DOTALL)
 _BLANK = b" \t\r\n"
+SPLIT_DEPTH_MAX = 2_000_000  # beyond it the text is nothing but brackets
 _BACKSLASH = 0x5C  # a single byte is found ten times faster than two
 _REPLACEMENT_ESCAPE = b"\\ufffd"
 _REPLACEMENT_UTF8 = b"\xef\xbf\xbd"
@@ -65,6 +66,8 @@ def split_array(text: bytes) -> list[bytes] | None:
             return None
         if token in {b"{", b"["}:
             depth += 1
+            if depth > SPLIT_DEPTH_MAX:
+                return None
             if depth == 1:
                 start = match.end()
         elif token in {b"}", b"]"}:

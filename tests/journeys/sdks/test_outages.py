@@ -22,8 +22,7 @@ from sdks import Sdk
 from server_process import HEAVY, ServerProcess
 
 COUNT = 40
-PAUSE_S = 0.1
-CLEAN_PAUSE_S = 0.02  # a page's SDK drops what comes faster than its forty requests at once
+PAUSE_S = 0.1  # also without an outage in a page, whose browser lets only 64 KiB of requests be on their way
 OUTAGE_AT = "10"  # when the program has said this number
 OUTAGE_S = 2.5
 OUTAGES = {"kill": None, "503": 503, "429": 429, "answers lost": LOST}
@@ -58,7 +57,10 @@ SENDERS = {
     "otel node protobuf": Sender(Sdk("otel_signals.mjs", {"protobuf": True})),
     "langfuse": Sender(Sdk("langfuse_observations.py")),
     "fastapi": Sender(Sdk("fastapi_own.py", {}, OFTEN)),
-    "genai": Sender(Sdk("openai_calls.py", {"instrumentation": "genai"}, OFTEN)),
+    **{
+        name: Sender(Sdk("openai_calls.py", {"instrumentation": name}, OFTEN))
+        for name in ("genai", "traceloop", "openinference")
+    },
     "leeward otlp": Sender(Sdk("leeward_events.py", {"wire": "otlp"})),
     "leeward posthog": Sender(Sdk("leeward_events.py", {"wire": "posthog"})),
     "leeward native": Sender(Sdk("leeward_events.py", {"wire": "native"})),
@@ -96,7 +98,7 @@ class Programs:
             pytest.skip(reason)
         variables = {**sender.sdk.variables, "LEEWARD_SPOOL_DIR": str(self._folder / "spool")}
         sdk = sender.sdk._replace(variables=variables)
-        given = {"run": run, "count": COUNT, "pause_s": PAUSE_S if outage else CLEAN_PAUSE_S}
+        given = {"run": run, "count": COUNT, "pause_s": PAUSE_S if outage or sender.in_page else 0.0}
         if sender.in_page:
             self._in_page(sdk, host, key, given, outage)
         else:

@@ -201,7 +201,7 @@ def test_a_beacon_gets_its_own_answer():
     assert (answer.status, answer.body) == (204, b"")
 
 
-def test_an_event_that_comes_again_is_stored_once():
+def test_w9_an_event_that_comes_again_is_stored_once():
     server = Server()
     for attempt in ("", "?retry_count=1", "?retry_count=2"):
         assert server.post("/e/" + attempt, batch(event())).status == 200
@@ -392,7 +392,7 @@ def test_its_encodings_are_undone(encoding, packed):
     assert v1_post(server, body=body, content_encoding=encoding).json()["results"] == {UUID: {"result": "ok"}}
 
 
-def test_a_log_that_fails_asks_for_the_events_again_and_they_are_stored_once():
+def test_w4_w9_a_log_that_fails_asks_for_the_events_again_and_they_are_stored_once():
     server = Server()
     server.log.fails = Unavailable("The log cannot be written just now", retry_after_s=1)
 

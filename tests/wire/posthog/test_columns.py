@@ -205,7 +205,7 @@ def test_i3_nesting_that_only_the_mapping_meets_is_refused():
     assert refusal == Dropped("too_deep", "event 0: it is nested too deeply")
 
 
-def test_the_key_of_the_request_is_not_stored():
+def test_a12_the_key_of_the_request_is_not_stored():
     sent = {"token": KEY, "api_key": KEY, "a": 1, "said": f"my key is {KEY}"}
 
     assert json.loads(mapped("a", sent).data) == {"a": 1, "said": f"my key is {KEY}"}
@@ -422,3 +422,11 @@ def test_an_exception_that_says_nothing_is_one_all_the_same(properties):
     event = mapped("$exception", properties)
 
     assert (event.kind, event.level, event.error_type, event.error_stack) == ("exception", "ERROR", "", "")
+
+
+def test_what_only_posthogs_server_says_of_an_exception_is_not_taken_from_a_client():
+    said = {"$exception_types": ["A"], "$exception_issue_id": "1", "$exception_fingerprint": "own", "a": 1}
+
+    kept = json.loads(mapped("$exception", said).data)
+
+    assert kept == {"$exception_fingerprint": "own", "a": 1}

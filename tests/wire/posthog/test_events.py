@@ -78,7 +78,7 @@ def test_a_key_of_64_characters_is_one():
     assert decoded(event(api_key="x" * 64)).token == "x" * 64
 
 
-def test_two_keys_in_one_request_are_refused():
+def test_a1_two_keys_in_one_request_are_refused():
     error = refused([event(token="phc_a"), event(token="phc_b")])
 
     assert (error.status, error.message) == (401, "The events of one request have different API keys")

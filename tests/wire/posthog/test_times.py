@@ -118,3 +118,8 @@ def test_where_a_zone_is_needed_nothing_without_one_is_a_time():
 )
 def test_the_query_says_when_it_was_sent_from_2021_on(text, expected):
     assert sent_at_of_query(text) == expected
+
+
+@pytest.mark.parametrize("text", ["1.0e999", "1.e400", "999999999999999.9e9", "1.5e300"])
+def test_i2_a_number_beyond_all_times_is_none(text):
+    assert milliseconds(text) is None

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from leeward.recipes import RECIPES
 from leeward.server.dashboard import text
 from leeward.server.dashboard.overview import OverviewState
 from leeward.store.clients import ClientAccount, ClientAccounts
@@ -147,6 +148,7 @@ class OverviewView(msgspec.Struct, frozen=True):
     rows: tuple[Row, ...]
     trouble: str
     on_their_way: str
+    sdks: tuple[tuple[str, str], ...]  # how `leeward connect` calls each, and its title
     demo: bool
     now: Moment
 
@@ -171,6 +173,7 @@ def build(reading: Reading, state: OverviewState, now_ms: int) -> OverviewView:
         rows=tuple(_row(event) for event in reading.events[:EVENTS_SHOWN]),
         trouble=_trouble(reading, state),
         on_their_way=on_their_way,
+        sdks=tuple((recipe.name, recipe.title) for recipe in RECIPES),
         demo=state.demo,
         now=_moment(now_ms, "%H:%M:%S UTC"),
     )

@@ -56,7 +56,6 @@ class Ingest:
             total = len(prepared.events)
             if not any(prepared.rows):
                 outcome = _nothing(prepared, received_at)
-                self._pipeline.count_refused(outcome.refusals)
                 road.count_refused(request, outcome.refusals)
                 return json_response(self._answer(outcome, with_results=True), 400)
             outcome = await road.take_prepared(
@@ -124,7 +123,6 @@ class Ingest:
 
     def _no_valid_event(self, request: Request, prepared: Prepared, received_at: int) -> ProtocolError:
         refusals = _nothing(prepared, received_at).refusals
-        self._pipeline.count_refused(refusals)
         self._road.count_refused(request, refusals)
         return ProtocolError(
             "No valid event in the batch",

@@ -82,7 +82,7 @@ class Otlp:
                 verdict = await self._take(request, signal, body, digest)
                 road.remember_body(request, digest, verdict)
             else:
-                road.count(request, verdict.taken, verdict.taken, ())
+                road.count_resend(request, verdict.taken)
         answer = export_answer(signal, is_json=is_json, rejected=verdict.rejected, message=verdict.message)
         return Response(200, answer, [_type_header(is_json)])
 

@@ -89,7 +89,11 @@ class Posthog:
         road.enter(request)
         with road.lease() as lease:
             batch, repaired, size = await self._batch(request, lease)
-            identity = road.identify(request, batch.token)
+            try:
+                identity = road.identify(request, batch.token)
+            except QuotaExceeded:
+                road.count_dropped(request, "quota_exceeded", len(batch.events) - 1)  # and the one that is answered
+                raise
             received = Received(
                 identity.project,
                 road.received_at(),

@@ -398,10 +398,12 @@ def _integer(value: wire.Number) -> int:
     return value  # type: ignore[return-value]
 
 
-def _double(value: wire.Number) -> float:
+def _double(value: wire.Number | None) -> float:
+    if value is None:  # as good as absent
+        return 0.0
     if type(value) is str and not DOUBLE.fullmatch(value):
         raise Unusable("invalid_field", f"{value[:40]!r} is not a number")
     try:
-        return float(value)  # type: ignore[arg-type]  # a number, or its text
+        return float(value)  # a number, or its text
     except OverflowError:
         raise Unusable("invalid_field", "a number does not fit a double") from None

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any, Final
 
-from leeward.wire.otlp.records import DEPTH_MAX, PARTS_MAX, double, too_deep, too_many_parts
+from leeward.wire.otlp.records import DEPTH_MAX, ITEMS_MAX, PARTS_MAX, double, too_deep, too_many_items, too_many_parts
 
 __all__ = [
     "Broken",
@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 VARINT_BITS_MAX: Final = 63
+FIELDS_MAX: Final = 10 * ITEMS_MAX  # of one message, empty ones and unknown ones counted
 MEMO_ENTRIES_MAX: Final = 4096
 MEMO_BYTES_MAX: Final = 96  # of an entry
 WORD: Final = 1 << 64
@@ -55,10 +56,14 @@ def fields(raw: bytes, pos: int, end: int) -> Iterator[Field]:
 
     A tag is `number << 3 | wire type`, so that a field with the wrong wire type is an unknown one.
     """
+    room = FIELDS_MAX
     while pos < end:
         one, pos = field(raw, pos)
         if pos > end:
             break
+        if not room:
+            raise too_many_items("fields in a message", FIELDS_MAX)
+        room -= 1
         yield one
     if pos != end:
         raise Broken

@@ -63,10 +63,10 @@ def too_large(size: int) -> Unusable:
     return Unusable("event_too_large", f"the item has {size} bytes; at most {ITEM_BYTES_MAX} are taken")
 
 
-def too_many_items(what: str) -> ProtocolError:
+def too_many_items(what: str, items_max: int = ITEMS_MAX) -> ProtocolError:
     """The request has more than anybody sends at once."""
     return ProtocolError(
-        f"The request has more than {ITEMS_MAX} {what}; send it in smaller parts",
+        f"The request has more than {items_max} {what}; send it in smaller parts",
         code="payload_too_large",
         status=413,
     )

@@ -49,6 +49,11 @@ _ENCODE = msgspec.json.Encoder().encode
 _Text = Annotated[str, msgspec.Meta(max_length=FIELD_CHARS_MAX)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=_INT64_MAX)]
 
+SERVERS_PART: Final = frozenset(
+    f"$exception_{name}" for name in ("types", "values", "sources", "functions", "fingerprint_record", "issue_id")
+)
+SERVERS_PART_QUOTED: Final = tuple(f'"{name}"'.encode() for name in sorted(SERVERS_PART))
+
 
 class Received(msgspec.Struct, frozen=True):
     """What all events of a request have in common. `name` is for events without one, on paths that allow it."""
@@ -207,8 +212,7 @@ def to_event(sent: EventIn, received: Received) -> Event | Dropped:
     if timed is None:
         return Dropped("invalid_timestamp", "its timestamp must be RFC 3339 with an offset")
     happened, believed = timed
-    if received.token in data:
-        data = _without_key(data, received.token)
+    data = _kept(data, name, received.token)
     # By position, in the order of model.Event: by keyword this one call would cost as much as all the rest.
     event = Event(
         received.project,
@@ -327,6 +331,16 @@ def _count(raw: msgspec.Raw) -> int | None:
     except msgspec.ValidationError:  # negative, broken, or beyond 63 bits
         return None
     return count
+
+
+def _kept(data: bytes, name: str, token: bytes) -> bytes:
+    """The properties without the request's key, and without what PostHog's server adds to an exception."""
+    if token in data:
+        data = _without_key(data, token)
+    if name == "$exception" and any(quoted in data for quoted in SERVERS_PART_QUOTED):
+        fields = _DECODE_FIELDS(data)
+        data = _ENCODE({field: raw for field, raw in fields.items() if field not in SERVERS_PART})
+    return data
 
 
 def _without_key(data: bytes, token: bytes) -> bytes:

@@ -25,6 +25,7 @@ QUERY_FROM_MS: Final = 1_609_459_200_000  # 2021: what is earlier in the query s
 
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MILLISECOND: Final = datetime.timedelta(milliseconds=1)
+_NUMBER_MAX: Final = 1e15  # beyond the year 33,000 it is no time
 _MS_FROM: Final = 10**11  # a number of seconds as large as this lies beyond the year 5000
 _DIGITS_MAX: Final = 20
 
@@ -56,6 +57,8 @@ def _from_number(text: str) -> int | None:
     try:
         number = float(text)
     except ValueError:
+        return None
+    if not number < _NUMBER_MAX:
         return None
     return int(number if number >= _MS_FROM else number * 1000)
 
