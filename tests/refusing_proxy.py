@@ -72,8 +72,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         for name, value in headers:
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
+        with contextlib.suppress(ConnectionError):  # who asked has left
+            self.end_headers()
+            self.wfile.write(answer)
 
     do_GET = do_POST = do_OPTIONS = handle_any  # noqa: N815 - http.server's names
 

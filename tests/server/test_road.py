@@ -238,3 +238,22 @@ def test_p6_a_defect_in_a_decoder_is_reported_and_does_not_make_the_sender_come_
     assert (refused.value.status, refused.value.code) == (400, "undecodable")
     assert "inside" not in refused.value.message
     assert reports == [("undecodable", "inside")]
+
+
+@pytest.mark.parametrize(
+    ("wire", "agent"), [("native", b"curl"), ("posthog", b"posthog-python/7"), ("otlp", b"shop/1 leeward/0.1")]
+)
+def test_p2_whoever_sends_again_what_is_refused_as_a_whole_loses_nothing_to_pressure(wire, agent):
+    road = Road()
+    road.press(800)
+    request = road.known(wire)
+    request.scope["headers"] = [(b"user-agent", agent)]
+
+    with pytest.raises(RateLimited):
+        asyncio.run(
+            road.road.take(
+                request, [an_event("error", kind="exception"), an_event("span", kind="span")], received_at=NOW
+            )
+        )
+
+    assert not road.kept.taken

@@ -127,3 +127,27 @@ def test_any_payload_comes_out_as_json_of_the_same_shape_or_is_refused_with_a_co
     else:
         assert json.loads(done.data).keys() == payload.keys()
         json.loads(done.attributes)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        "name",
+        "session_id",
+        "trace_id",
+        "service",
+        "provider",
+        "model",
+        "unit",
+        "status",
+        "error_type",
+        "error_fingerprint",
+    ],
+)
+def test_a12_no_column_that_a_sender_fills_keeps_a_secret(column):
+    secret = "postgres://user:hunter2secret@db/x"
+
+    found = passed(an_event(kind="exception", **{column: secret}))
+
+    assert "hunter2secret" not in msgspec.json.encode(found).decode()
+    assert column in json.loads(found.attributes)["leeward.removed"]

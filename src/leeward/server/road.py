@@ -213,18 +213,19 @@ class Road:
         self, request: Request, prepared: Prepared, *, received_at: int, with_keys: bool = False
     ) -> Outcome:
         """The same for events that have passed the stages."""
-        self.shed(prepared)
+        self.shed(prepared, comes_again=_comes_again(request))
         outcome = await self.pipeline.take(
             prepared, project=request.project, received_at=received_at, with_keys=with_keys
         )
         self.count(request, outcome.accepted, outcome.duplicates, outcome.refusals)
         return outcome
 
-    def shed(self, prepared: Prepared) -> None:
+    def shed(self, prepared: Prepared, *, comes_again: bool) -> None:
         """Under pressure, refuse those events that matter least.
 
         Raises:
-            RateLimited: there is nothing else in the request, so that it may come again as it is.
+            RateLimited: there is nothing else in the request, or its sender keeps what is refused as a whole, so that it
+                may come again as it is.
         """
         level = self.shed_level
         if not level:
@@ -235,7 +236,7 @@ class Road:
                 prepared.events[index] = _SHED
                 prepared.rows[index] = b""
                 has_shed = True
-        if has_shed and not any(prepared.rows):
+        if has_shed and (comes_again or not any(prepared.rows)):
             raise RateLimited("The server is overloaded and takes what matters more", retry_after_s=SHED_RETRY_AFTER_S)
 
     def _refuse_whole(self, request: Request, prepared: Prepared) -> None:
@@ -297,6 +298,14 @@ class Road:
             project=identity.project if identity is not None else 0,
             count=count,
         )
+
+
+def _comes_again(request: Request) -> bool:
+    """Whether a request that is refused as a whole waits at its sender: the promise of our own client, on any wire.
+
+    OpenTelemetry's exporters give up after some seconds, and with the whole they would lose the errors in it.
+    """
+    return request.wire in {"native", "posthog"} or b"leeward/" in request.header(b"user-agent")
 
 
 _NO_KEY: Final = "It has no key, or one that is not valid here"

@@ -7,6 +7,7 @@ Promises  An event comes out as it went in, but for what a stage changed; each c
 
 from __future__ import annotations
 
+import operator
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +16,7 @@ from leeward.issues.category import category
 from leeward.model import Dropped, Event
 from leeward.scrub.bounds import AI_STRING_BYTES_MAX, DEPTH_MAX, STRING_BYTES_MAX, bound
 from leeward.scrub.raw import clean_column, clean_json
-from leeward.scrub.secrets import TEXT_CHARS_MIN
+from leeward.scrub.secrets import HEX, TEXT_CHARS_MIN
 from leeward.wire.text import has_replacement
 
 __all__ = ["AI_EVENT_BYTES_MAX", "EVENT_BYTES_MAX", "bounded", "settled"]
@@ -23,12 +24,19 @@ __all__ = ["AI_EVENT_BYTES_MAX", "EVENT_BYTES_MAX", "bounded", "settled"]
 EVENT_BYTES_MAX: Final = 1 << 20
 AI_EVENT_BYTES_MAX: Final = 8 << 20
 REPLACED: Final = "characters that cannot be stored were replaced by U+FFFD"
-# Texts of a caller's own making; what is left out is cut from a fixed list, or is an id of the protocol.
-_TEXTS: Final = ("name", "distinct_id", "error_message", "error_stack", "session_id", "device_id", "correlation_id")
+# Every text that a caller may fill as it likes; what is left out is one of a few, or was made here.
+_TEXTS: Final = (
+    *("name", "distinct_id", "session_id", "device_id", "correlation_id", "trace_id", "span_id", "parent_span_id"),
+    *("service", "provider", "model", "unit", "status"),
+    *("error_type", "error_message", "error_stack", "error_fingerprint"),
+)
+_texts_of: Final = operator.attrgetter(*_TEXTS)
 _PAYLOADS: Final = ("data", "attributes", "error_rest")
 # Resource and scope are the same in all spans of a process: texts that were found without a secret, as they stand.
 REMEMBERED_MAX: Final = 2_048
 REMEMBERED_CHARS_MAX: Final = 2_000
+COLUMN_CHARS_MAX: Final = 64
+_clean_columns: Final[set[str]] = set()  # the same for names, models, services
 _clean_attributes: Final[set[str]] = set()
 SURELY_WITHIN_CHARS: Final = 1_000  # too short for 1,000 keys, a number of 1,000 digits or a string that is too long
 _ENCODE: Final = msgspec.json.Encoder().encode
@@ -114,13 +122,16 @@ def _take_secrets_out(event: Event, fields: dict[str, Any], removed: list[str]) 
             _clean_attributes.add(attributes)
     if event.error_rest:
         _clean_payload("error_rest", event.error_rest, fields, removed)
-    for name in _TEXTS:
-        text: str = getattr(event, name)
-        if len(text) >= TEXT_CHARS_MIN:
+    for index, text in enumerate(_texts_of(event)):
+        if len(text) >= TEXT_CHARS_MIN and text not in _clean_columns and text.strip(HEX):
             cleaned, changed = clean_column(text)
             if changed:
-                fields[name] = cleaned
-                removed.append(name)
+                fields[_TEXTS[index]] = cleaned
+                removed.append(_TEXTS[index])
+            elif len(text) <= COLUMN_CHARS_MAX:
+                if len(_clean_columns) >= REMEMBERED_MAX:
+                    _clean_columns.clear()
+                _clean_columns.add(text)
 
 
 def _clean_payload(name: str, text: str, fields: dict[str, Any], removed: list[str]) -> None:

@@ -149,7 +149,34 @@ def test_what_a_client_lost_is_counted_by_reason_and_category():
 def test_i1_a_report_that_cannot_be_read_says_nothing(report):
     found = mapped(envelope(("client_report", report)))
 
-    assert (found.events, found.lost) == ([], {})
+    assert (found.events, found.lost, found.unused) == ([], {}, {"client_report": 1})
+
+
+def test_one_entry_of_a_report_that_cannot_be_read_costs_itself_alone():
+    entries = [
+        {"reason": "ratelimit_backoff", "category": "error", "quantity": 3},
+        {"reason": "x"},
+        7,
+        {"quantity": "y"},
+    ]
+
+    found = mapped(envelope(("client_report", {"discarded_events": entries})))
+
+    assert found.lost == {("ratelimit_backoff", "error"): 3}
+
+
+def test_the_ids_of_a_span_have_one_spelling():
+    span = {
+        "trace_id": "A" * 32,
+        "span_id": "B" * 16,
+        "parent_span_id": "C" * 16,
+        "start_timestamp": 1,
+        "end_timestamp": 2,
+    }
+
+    [event] = mapped(envelope(("span", {"items": [span]}))).events
+
+    assert (event.trace_id, event.span_id, event.parent_span_id) == ("a" * 32, "b" * 16, "c" * 16)
 
 
 def test_i5_a_report_over_its_limit_is_refused():

@@ -100,7 +100,7 @@ class Ingest:
             if known is not None:
                 road.count(request, len(known.keys), len(known.keys), ())
                 return json_response(self._batch_answer(project, known))
-            road.shed(prepared)
+            road.shed(prepared, comes_again=True)
             if not any(prepared.rows):
                 raise self._no_valid_event(request, prepared, received_at)
             if work.client_ignored:

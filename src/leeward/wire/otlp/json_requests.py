@@ -288,7 +288,8 @@ def _point(metric: Metric, point: wire.PointIn) -> Point:
     if metric.type in {"gauge", "sum"}:
         value, detail = _measured(point.as_double, point.as_int), {}
     else:
-        value, detail = None if point.sum is None else _double(point.sum), _detail(metric.type, point)
+        has_sum = point.sum is not None or metric.type == "summary"  # whose sum has no presence: absent is 0
+        value, detail = _double(point.sum) if has_sum else None, _detail(metric.type, point)
     return Point(
         metric,
         _attributes(point.attributes),
@@ -320,8 +321,8 @@ def _detail(kind: str, point: wire.PointIn) -> dict[str, Any]:
     if kind == "exponential_histogram":
         detail["scale"] = point.scale or 0
         detail["zero_count"] = _integer(point.zero_count)
-        if point.zero_threshold is not None:
-            detail["zero_threshold"] = double(_double(point.zero_threshold))
+        if threshold := _double(point.zero_threshold):
+            detail["zero_threshold"] = double(threshold)
         for name in ("positive", "negative"):
             buckets: wire.BucketsIn | None = getattr(point, name)
             if buckets:

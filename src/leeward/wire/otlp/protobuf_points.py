@@ -126,6 +126,8 @@ def _exponential_point(metric: Metric, reader: Reader, pos: int, end: int) -> Po
             point.exemplars.append(_exemplar(reader, start, stop))
         elif tag in _EXPONENTIAL_DOUBLES:
             detail[_EXPONENTIAL_DOUBLES[tag]] = double(double_at(raw, start))
+    if detail.get("zero_threshold") == 0:
+        del detail["zero_threshold"]  # as good as absent
     return point
 
 
@@ -151,7 +153,7 @@ def _summary_point(metric: Metric, reader: Reader, pos: int, end: int) -> Point:
     raw = reader.raw
     attributes, rest = reader.record(pos, end, 0x3A)
     detail: dict[str, Any] = {"count": 0}
-    point = Point(metric, attributes, 0, 0, 0, None, detail, [])
+    point = Point(metric, attributes, 0, 0, 0, 0.0, detail, [])  # a sum without presence: absent is 0
     for tag, start, stop in rest:
         if tag == 0x11:
             point.start_ns = number_at(raw, start, stop)

@@ -136,13 +136,13 @@ class _List(msgspec.Struct):
 
 
 class _Lost(msgspec.Struct):
-    reason: str
-    category: str
-    quantity: Annotated[int, Meta(ge=0, le=QUANTITY_MAX)]
+    reason: str = ""
+    category: str = ""
+    quantity: Annotated[int, Meta(ge=0, le=QUANTITY_MAX)] = 0
 
 
 class _Report(msgspec.Struct):
-    discarded_events: list[_Lost | None] | None = None
+    discarded_events: list[msgspec.Raw] | None = None
 
 
 class _Kind(msgspec.Struct):
@@ -152,6 +152,7 @@ class _Kind(msgspec.Struct):
 
 _LIST: Final = Reader(_List)
 _REPORT: Final = Reader(_Report)
+_LOST: Final = Reader(_Lost)
 _KIND: Final = Reader(_Kind)
 
 
@@ -245,9 +246,11 @@ def _too_large(kind: str, size: int, bytes_max: int) -> Dropped:
 
 def _count_lost(payload: bytes, mapped: Mapped) -> None:
     """What a client lost by itself. A report that cannot be read says nothing; it is no event."""
+    mapped.unused["client_report"] += 1  # an item as others that become no event
     report = _REPORT.read_or_default(payload)
-    for entry in (report.discarded_events or ())[:REPORT_ENTRIES_MAX]:
-        if entry is not None and entry.quantity:
+    for raw in (report.discarded_events or ())[:REPORT_ENTRIES_MAX]:
+        entry = _LOST.read_or_default(bytes(raw))
+        if entry.quantity:
             reason = entry.reason if entry.reason in REASONS else "other"
             category = entry.category if entry.category in CATEGORIES else "other"
             mapped.lost[reason, category] += entry.quantity

@@ -174,7 +174,7 @@ def _event(
     start_us = moment_us(span.start_timestamp)
     end_us = moment_us(span.end_timestamp if span.end_timestamp is not None else span.timestamp)
     trace_id = cut(clean_id(span.trace_id))
-    span_id = cut(span.span_id)
+    span_id = cut(span.span_id).lower()  # hex, as in OpenTelemetry, where its case means nothing
     status = _status(span.status)
     duration_ms = (end_us - start_us) / 1000 if start_us is not None and end_us is not None else None
     # By position, in the order of model.Event: see there.
@@ -194,7 +194,7 @@ def _event(
         common.correlation_id,
         trace_id,
         span_id,
-        cut(span.parent_span_id),
+        cut(span.parent_span_id).lower(),
         common.service,
         common.provider,
         common.model,
