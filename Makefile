@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 WORKERS ?= 2
 
-.PHONY: demo test check docs bench bench-clients faults fuzz mutants lock clean browser clients
+.PHONY: demo test check docs bench bench-clients bench-ingest faults fuzz mutants lock clean browser clients
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.server
@@ -39,6 +39,17 @@ bench: $(VENV)/.dev bench-clients
 # The client beside its peers, which get an environment of their own: OPTIONS="--quick", "--rows exit", "--full".
 bench-clients: .venv-peers/.peers
 	@PYTHONPATH=src .venv-peers/bin/python -m benchmarks.clients $(OPTIONS)
+
+# The four wires beside their peers, each in an environment of its own: OPTIONS="--quick", "--rows spans flood", "--peers none".
+INGEST_PEERS := mlflow phoenix bugsink
+bench-ingest: $(VENV)/.dev $(INGEST_PEERS:%=.venv-%/.peer)
+	@$(BIN)/python -m benchmarks.ingest $(OPTIONS)
+
+.venv-%/.peer: requirements/ingest-peers-%.txt
+	@$(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $< || \
+	  echo "$* could not be installed: the table will say so"
+	@touch $@
 
 .venv-peers/.peers: requirements/peers.txt
 	@$(PYTHON) -m venv .venv-peers
@@ -86,4 +97,4 @@ $(VENV)/.dev: $(VENV)/.server requirements/dev.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-peers .venv-clients tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf $(VENV) .venv-* tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -18,3 +18,4 @@ compile build --group pyproject.toml:build
 compile dev --group pyproject.toml:test --group pyproject.toml:check --constraint requirements/server.txt
 compile peers requirements/peers.in
 compile clients requirements/clients.in
+for peer in mlflow phoenix bugsink; do compile "ingest-peers-$peer" "requirements/ingest-peers-$peer.in"; done

@@ -523,3 +523,10 @@ def test_a7_no_cookie_counts_where_other_sites_may_call():
     server.ask("POST", "/v1/traces", cookie=COOKIES["admin"], headers=[ELSEWHERE])
 
     assert not server.came
+
+
+@pytest.mark.parametrize("route", WIRES)
+def test_an_answer_to_a_browsers_sdk_does_not_forbid_to_be_stored(route):
+    answer = Server().ask(route.method, a_path(route), headers=[ELSEWHERE])
+
+    assert b"cache-control" not in answer.headers, "Chromium would hold on to each such answer that nobody reads"

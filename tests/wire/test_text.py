@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 
 import msgspec
 import pytest
@@ -115,3 +116,24 @@ def test_i3_an_array_deeper_than_any_decoder_follows_is_split():
 def test_i1_a_string_without_an_end_costs_one_look_at_it(unit):
     """A pattern that tries every way to divide it would not come back within the age of the universe."""
     assert split_array(b'["' + unit * 100_000) is None
+
+
+def test_i4_a_body_of_nothing_but_broken_text_costs_twice_its_size_and_no_more():
+    for broken in (rb"\ud800" * 200_000, b"\xff" * 1_200_000):
+        tracemalloc.start()
+        repaired, changed = repair(broken)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+        assert changed
+        assert set(repaired.replace(rb"\ufffd", b"").replace("\ufffd".encode(), b"")) == set()
+        assert peak < 8 * len(broken)
+
+
+@given(st.binary(max_size=40), st.integers(1, 7))
+def test_i4_text_is_judged_the_same_in_whatever_pieces(body, piece):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("leeward.wire.text._PIECE_BYTES", piece)
+        in_pieces = repair(body)
+
+    assert in_pieces == repair(body)

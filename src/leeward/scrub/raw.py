@@ -51,10 +51,13 @@ PLAIN_BYTES_MAX: Final = 128
 HARMLESS_MAX: Final = 4_096
 HARMLESS_BYTES_MAX: Final = 1_024
 NEAR_BYTES: Final = 32  # around a string, to tell its place by; among more blanks it may stand anywhere
+SCANNED_BYTES_PER_EFFORT: Final = 50
 CHUNK_LENGTH: Final = 16  # strings that are looked at together
 # Of one value. A unit of effort is about 0.1 µs, a step about 0.4 µs.
 EFFORT_MIN: Final = 18_000
 BYTES_PER_EFFORT: Final = 3
+EFFORT_LEAST: Final = 4_000  # of a small value: a request may bring thousands of them
+EFFORT_PER_BYTE: Final = 4
 NAME_EFFORT: Final = 40
 STEPS_MIN: Final = 4_000
 BYTES_PER_STEP: Final = 10  # JSON has a token for every 10 to 20 bytes
@@ -189,6 +192,8 @@ def _is_harmless_string(encoded: bytes, raw: bytes, effort: Effort) -> bool:
     if effort.left <= 0:
         return False
     is_name = len(text) <= NAME_CHARS_MAX and is_secret_name(text)
+    if is_name:
+        effort.left -= len(raw) // SCANNED_BYTES_PER_EFFORT  # for its places in the whole value
     if (is_name and _tells_of_a_neighbour(encoded, raw)) or clean_text(text, effort) is not text:
         return False
     if is_name:
@@ -232,7 +237,7 @@ def _without_escaped_quotes(raw: bytes) -> bytes:
 
 def _effort(size: int) -> int:
     """How much the closer looks at one value of that size may cost: 2 ms, or 35 ms for a mebibyte."""
-    return max(EFFORT_MIN, size // BYTES_PER_EFFORT)
+    return max(min(EFFORT_LEAST + EFFORT_PER_BYTE * size, EFFORT_MIN), size // BYTES_PER_EFFORT)
 
 
 def _remember(strings: list[bytes]) -> None:

@@ -234,7 +234,9 @@ class Dispatch:
         headers.append((b"content-length", b"%d" % len(body)))
         headers.append((b"x-request-id", request.request_id.encode()))
         headers.append(_NOSNIFF)
-        if not any(name == b"cache-control" for name, _ in headers):
+        # Not on other protocols: Chromium does not drain an answer that may not be stored and that nobody reads, and
+        # after 64 KiB of them an SDK that sends with `keepalive`, as Sentry's does, can send no more.
+        if request.wire == "native" and not any(name == b"cache-control" for name, _ in headers):
             headers.append(_NO_STORE)
         if response.status >= 400 and response.status in _FRAMING_ERRORS:
             headers.append((b"connection", b"close"))

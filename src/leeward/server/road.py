@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from leeward.errors import LeewardError, ProtocolError, RateLimited
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Road"]
 
+LARGE_BYTES: Final = 2 << 20
 SHED_RETRY_AFTER_S: Final = 30.0
 WORK_BYTES_PER_BYTE: Final = 4  # what decoded items, events and rows hold besides the body that they came in
 _SHED: Final = Dropped("shed", "the server is overloaded and takes what matters more; send this again later")
@@ -79,6 +81,8 @@ class Road:
         self._resends = resends
         self._limits = limits
         self._report = report
+        # Of their own, so that a few bodies that take seconds do not hold up the many that take milliseconds.
+        self._threads_for_large = ThreadPoolExecutor(2, "leeward-large")
         self.scrub = scrub
 
     # -- before any work ---------------------------------------------------------------------------------------------
@@ -161,7 +165,10 @@ class Road:
                 it again, so the sender is not asked to come again; the defect is reported.
         """
         try:
-            return await asyncio.to_thread(work) if size > LOOP_BYTES_MAX else work()
+            if size <= LOOP_BYTES_MAX:
+                return work()
+            threads = self._threads_for_large if size > LARGE_BYTES else None
+            return await asyncio.get_running_loop().run_in_executor(threads, work)
         except (LeewardError, MemoryError):
             raise
         except Exception as error:

@@ -212,7 +212,7 @@ def test_what_a_client_says_that_it_lost_is_counted_by_reason_and_category():
 
     assert server.post(envelope(("client_report", {"discarded_events": [lost, lost]}))).status == 200
 
-    assert server.items == {"client_report:network_error:error": 6}
+    assert server.items == {"client_report": 1, "client_report:network_error:error": 6}
 
 
 def test_a_bad_item_does_not_cost_the_others():

@@ -25,6 +25,7 @@ from leeward.wire.exceptions import TYPE_CHARS_MAX, ErrorColumns, cut_message
 from leeward.wire.posthog.errors import LEVELS, columns_of
 from leeward.wire.posthog.events import ABSENT, EventIn, UnfoldedEvent, text_of
 from leeward.wire.posthog.times import milliseconds, when
+from leeward.wire.text import MEMBERS_MAX, has_too_many_members
 
 __all__ = ["EVENT_BYTES_MAX", "FIELD_CHARS_MAX", "Received", "as_uuid", "to_event", "to_events"]
 
@@ -196,8 +197,8 @@ def to_event(sent: EventIn, received: Received) -> Event | Dropped:
         data = b"{}"
     elif data[:1] != b"{":
         return Dropped("invalid_field", "properties must be an object")
-    elif len(data) > EVENT_BYTES_MAX or (name == "$exception" and len(data) > ERROR_BYTES_MAX):
-        return Dropped("event_too_large", f"its properties have {len(data)} bytes, which is too much")
+    elif (oversized := _oversized(data, name)) is not None:
+        return oversized
     try:
         lent = _DECODE_PROMOTED(data)
     except msgspec.ValidationError:
@@ -331,6 +332,15 @@ def _count(raw: msgspec.Raw) -> int | None:
     except msgspec.ValidationError:  # negative, broken, or beyond 63 bits
         return None
     return count
+
+
+def _oversized(data: bytes, name: str) -> Dropped | None:
+    """Why properties are too much to be taken apart, if they are."""
+    if len(data) > EVENT_BYTES_MAX or (name == "$exception" and len(data) > ERROR_BYTES_MAX):
+        return Dropped("event_too_large", f"its properties have {len(data)} bytes, which is too much")
+    if len(data) > MEMBERS_MAX and has_too_many_members(data):
+        return Dropped("too_many_keys", "its properties have too many keys")
+    return None
 
 
 def _kept(data: bytes, name: str, token: bytes) -> bytes:

@@ -14,6 +14,7 @@ import msgspec
 
 from leeward.errors import ProtocolError
 from leeward.wire.posthog.times import milliseconds
+from leeward.wire.text import has_too_many_members
 
 __all__ = ["ABSENT", "EVENTS_MAX", "Batch", "EventIn", "decode", "items_of", "text_of"]
 
@@ -205,6 +206,8 @@ def _event(text: bytes, index: int) -> EventIn:
     try:
         return _DECODE_EVENT(text)
     except msgspec.ValidationError:
+        if has_too_many_members(text):
+            raise ProtocolError(f"event {index}: has too many keys", code="too_many_keys", status=413) from None
         known: dict[str, Any] = {}
         rest: dict[str, msgspec.Raw] = {}
         for name, raw in _DECODE_FIELDS(text).items():

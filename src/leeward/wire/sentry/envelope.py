@@ -23,6 +23,7 @@ from leeward.wire.text import repair
 
 __all__ = ["ITEMS_MAX", "Envelope", "EnvelopeHeaders", "Item", "read_headers", "split"]
 
+LINE_BYTES_MAX: Final = 64 * 1024  # of headers, which a sender must not make us take apart at length
 ITEMS_MAX: Final = 10_000
 
 _BLANK: Final = re.compile(rb"[ \t\r\n]*+")
@@ -104,10 +105,12 @@ def _headers(body: bytes) -> tuple[EnvelopeHeaders, int]:
 
 def _line(body: bytes, start: int) -> tuple[bytes, int]:
     """The line that begins at *start*, and where the next one does."""
-    end = body.find(b"\n", start)
-    if end < 0:
-        return body[start:], len(body)
-    return body[start:end], end + 1
+    end = body.find(b"\n", start, start + LINE_BYTES_MAX)
+    if end >= 0:
+        return body[start:end], end + 1
+    if len(body) - start > LINE_BYTES_MAX:
+        raise _malformed(f"a line of headers has more than {LINE_BYTES_MAX} bytes")
+    return body[start:], len(body)
 
 
 def _after_blank(body: bytes, position: int) -> int:

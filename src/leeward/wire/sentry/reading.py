@@ -13,6 +13,7 @@ import msgspec
 
 from leeward.errors import ProtocolError
 from leeward.model import Dropped
+from leeward.wire.text import has_too_many_members
 
 __all__ = [
     "ABSENT",
@@ -55,6 +56,8 @@ class Reader(Generic[_T]):
             try:
                 return self._decode(raw)
             except msgspec.ValidationError:
+                if has_too_many_members(bytes(raw)):
+                    return Dropped("too_many_keys", "it has too many keys")
                 return self._read_each(raw)
         except RecursionError:
             return Dropped("too_deep", "it is nested too deeply")
@@ -92,7 +95,7 @@ def loose(raw: bytes | msgspec.Raw, levels: int = _SALVAGE_LEVELS) -> Any:
     try:
         return _DECODE(raw)
     except (msgspec.DecodeError, RecursionError):
-        if levels == 0:
+        if levels == 0 or has_too_many_members(bytes(raw)):
             return None
     for decode in (_DECODE_MEMBERS, _DECODE_LIST):
         try:
@@ -106,9 +109,9 @@ def loose(raw: bytes | msgspec.Raw, levels: int = _SALVAGE_LEVELS) -> Any:
 
 
 def members(raw: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
-    """The members of an object as they are written; none of what is no object."""
+    """The members of an object as they are written; none of what is no object, or has too many."""
     try:
-        return _DECODE_MEMBERS(raw) if raw else {}
+        return _DECODE_MEMBERS(raw) if raw and not has_too_many_members(bytes(raw)) else {}
     except (msgspec.DecodeError, RecursionError):
         return {}
 
