@@ -151,3 +151,17 @@ def test_a12_no_column_that_a_sender_fills_keeps_a_secret(column):
 
     assert "hunter2secret" not in msgspec.json.encode(found).decode()
     assert column in json.loads(found.attributes)["leeward.removed"]
+
+
+def test_what_a_resource_hides_is_found_in_every_event_of_the_request_and_forgotten_with_it():
+    from leeward.server.stages import _clean_attributes
+
+    attributes = json.dumps({"resource": {"process.command_line": "run --token=abcdefghij1234567890"}})
+    seen = {}
+
+    first, second = (settled(an_event(id=name, attributes=attributes), [], seen=seen) for name in ("a", "b"))
+
+    for event in (first, second):
+        assert "abcdefghij1234567890" not in event.attributes
+        assert json.loads(event.attributes)["leeward.removed"] == ["attributes.resource.process.command_line"]
+    assert attributes not in _clean_attributes

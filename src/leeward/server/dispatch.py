@@ -51,6 +51,11 @@ class _Methods:
     def allowed(self) -> tuple[str, ...]:
         return tuple(sorted({*self.by_method, *(("HEAD",) if "GET" in self.by_method else ())}))
 
+    @property
+    def wire(self) -> Wire:
+        """Of the path: all its rows have the same one."""
+        return next(iter(self.by_method.values()))[0].wire
+
     def find(self, method: str) -> tuple[Route, Handler]:
         found = self.by_method.get("GET" if method == "HEAD" else method)
         if found is None:
@@ -137,18 +142,18 @@ class Dispatch:
     async def _answer(self, request: Request) -> Response:
         try:
             methods = self._methods_of(request)
+            request.wire = methods.wire
             if request.method == "OPTIONS":
                 return preflight(request, methods.allowed, methods.for_other_origins())
             route, handler = methods.find(request.method)
         except ProtocolError as error:
-            return error_response(error)
+            return self._refusals.get(request.wire, _refuse)(request, error)
         response = await self._handled(request, route, handler)
         if route.cors:
             response.headers += cross_origin_headers(request, route)
         return response
 
     async def _handled(self, request: Request, route: Route, handler: Handler) -> Response:
-        request.wire = route.wire
         request.route_path = route.path
         refuse = self._refusals.get(route.wire, _refuse)
         try:

@@ -17,7 +17,7 @@ from leeward.errors import ProtocolError
 from leeward.model import Dropped, Event
 from leeward.scrub.bounds import bound
 from leeward.server.record import row
-from leeward.server.stages import REPLACED, bounded, settled
+from leeward.server.stages import REPLACED, Seen, bounded, settled
 from leeward.wire import native, native_encode
 from leeward.wire.text import has_replacement, repair
 
@@ -61,6 +61,7 @@ def prepare_events(items: Sequence[Event | Dropped], *, repaired: bool, scrub: b
     prepared: list[Event | Dropped] = []
     rows: list[bytes] = []
     made_here: list[bool] = []
+    seen: Seen = {}
     for item in items:
         done = item
         fresh = False
@@ -70,7 +71,7 @@ def prepare_events(items: Sequence[Event | Dropped], *, repaired: bool, scrub: b
                 made = native_encode.uuid7(done.received_at, os.urandom(_RANDOM_BYTES))
                 done = msgspec.structs.replace(done, id=made)
             within = bounded(done, repaired=repaired)
-            done = within if isinstance(within, Dropped) else settled(*within, scrub=scrub)
+            done = within if isinstance(within, Dropped) else settled(*within, scrub=scrub, seen=seen)
         prepared.append(done)
         rows.append(row(done) if isinstance(done, Event) else b"")
         made_here.append(fresh)
@@ -99,6 +100,7 @@ def prepare(
     prepared: list[Event | Dropped] = []
     rows: list[bytes] = []
     made_here: list[bool] = []
+    seen: Seen = {}
     for index, event in enumerate(events):
         fresh = False
         done: Event | Dropped
@@ -114,7 +116,7 @@ def prepare(
                     else native_encode.uuid7(received_at, os.urandom(_RANDOM_BYTES))
                 )
             mapped = _mapped(event, project, received_at, event_id, batch_id, repaired)
-            done = mapped if isinstance(mapped, Dropped) else settled(*mapped, scrub=scrub)
+            done = mapped if isinstance(mapped, Dropped) else settled(*mapped, scrub=scrub, seen=seen)
         prepared.append(done)
         rows.append(b"" if isinstance(done, Dropped) else row(done))
         made_here.append(fresh)

@@ -30,7 +30,9 @@ ADDRESS_CHARS_MAX: Final = 64
 NOBODY: Final = 0  # the project of those whose key is not known
 
 _EVENT_FIELDS: Final = "Send the field as the reason asks; /docs lists the fields and what they may hold."
-_JSON: Final = "Send one JSON document in UTF-8, whole; a proxy or a client's time-out may have cut it."
+_JSON: Final = (
+    "Send the body whole, in the form and the encoding that its headers name; a proxy or a time-out may have cut it."
+)
 _FORM: Final = "Load the page anew and send its form from there."
 _QUERY: Final = "Correct the parameter that the reason names; /docs lists them."
 _MANAGED: Final = "Correct what the reason names and ask again."
@@ -47,7 +49,7 @@ CURES: Final[dict[str, str]] = {
     "rate_limited": "Send less at once, in larger batches; clients that wait for Retry-After lose nothing.",
     "unavailable": "The server could not take it then: look at /health. Clients that try again lose nothing.",
     "shed": "The server had too much to do and took what tells of trouble first: send less, or give it more cores.",
-    "payload_too_large": "Split it: fewer events in a request, or raise body_unpacked_bytes_max under [server].",
+    "payload_too_large": "Split it: fewer items in a request; or raise the limit of its protocol's bodies under [server].",
     "batch_too_large": "Send fewer events in a batch.",
     "event_too_large": "Send less with each event: no files and no whole documents.",
     "timeout": "The body came too slowly: send smaller batches, or raise body_timeout_s under [server].",

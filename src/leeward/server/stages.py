@@ -33,12 +33,13 @@ _TEXTS: Final = (
 _texts_of: Final = operator.attrgetter(*_TEXTS)
 _PAYLOADS: Final = ("data", "attributes", "error_rest")
 # Resource and scope are the same in all spans of a process: texts that were found without a secret, as they stand.
-REMEMBERED_MAX: Final = 2_048
-REMEMBERED_CHARS_MAX: Final = 2_000
+REMEMBERED_MAX: Final = 1_024
+REMEMBERED_CHARS_MAX: Final = 5_000
 COLUMN_CHARS_MAX: Final = 64
 _clean_columns: Final[set[str]] = set()  # the same for names, models, services
 _clean_attributes: Final[set[str]] = set()
 SURELY_WITHIN_CHARS: Final = 1_000  # too short for 1,000 keys, a number of 1,000 digits or a string that is too long
+Seen = dict[str, tuple[str, list[str]]]
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
@@ -75,18 +76,19 @@ def _is_small(text: str) -> bool:
     return len(text) <= SURELY_WITHIN_CHARS and text.count("{") + text.count("[") <= DEPTH_MAX
 
 
-def settled(event: Event, changes: list[str], *, scrub: bool = True) -> Event | Dropped:
+def settled(event: Event, changes: list[str], *, scrub: bool = True, seen: Seen | None = None) -> Event | Dropped:
     """The event without secrets, in its category, with its changes told; or why it is refused.
 
     Args:
         event: within bounds.
         changes: what was changed for that.
         scrub: whether secrets are taken out.
+        seen: attributes that were looked at before in this request. Resource and scope are the same in all its spans.
     """
     fields: dict[str, Any] = {}
     removed: list[str] = []
     if scrub:
-        _take_secrets_out(event, fields, removed)
+        _take_secrets_out(event, fields, removed, {} if seen is None else seen)
     if event.kind == "exception" and not event.error_category:
         fields["error_category"] = category(
             event.error_type, event.error_message, status=event.status, provider=event.provider
@@ -110,16 +112,14 @@ def _is_of_a_model(event: Event) -> bool:
     return bool(event.model) or event.name.startswith("$ai_")
 
 
-def _take_secrets_out(event: Event, fields: dict[str, Any], removed: list[str]) -> None:
+def _take_secrets_out(event: Event, fields: dict[str, Any], removed: list[str], seen: Seen) -> None:
     if len(event.data) > 2:
         _clean_payload("data", event.data, fields, removed)
-    attributes = event.attributes
-    if attributes and attributes not in _clean_attributes:
-        _clean_payload("attributes", attributes, fields, removed)
-        if len(attributes) <= REMEMBERED_CHARS_MAX and "attributes" not in fields:
-            if len(_clean_attributes) >= REMEMBERED_MAX:
-                _clean_attributes.clear()
-            _clean_attributes.add(attributes)
+    if event.attributes:
+        cleaned, paths = _cleaned_attributes(event.attributes, seen)
+        if paths:
+            fields["attributes"] = cleaned
+            removed += paths
     if event.error_rest:
         _clean_payload("error_rest", event.error_rest, fields, removed)
     for index, text in enumerate(_texts_of(event)):
@@ -132,6 +132,21 @@ def _take_secrets_out(event: Event, fields: dict[str, Any], removed: list[str]) 
                 if len(_clean_columns) >= REMEMBERED_MAX:
                     _clean_columns.clear()
                 _clean_columns.add(text)
+
+
+def _cleaned_attributes(text: str, seen: Seen) -> tuple[str, list[str]]:
+    if text in _clean_attributes:
+        return text, []
+    found = seen.get(text)
+    if found is None:
+        raw = text.encode()
+        clean, paths = clean_json(raw)
+        found = seen[text] = (clean.decode(), [f"attributes.{path}" for path in paths]) if paths else (text, [])
+        if not paths and len(text) <= REMEMBERED_CHARS_MAX:  # what holds a secret is forgotten with the request
+            if len(_clean_attributes) >= REMEMBERED_MAX:
+                _clean_attributes.clear()
+            _clean_attributes.add(text)
+    return found
 
 
 def _clean_payload(name: str, text: str, fields: dict[str, Any], removed: list[str]) -> None:

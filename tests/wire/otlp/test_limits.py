@@ -292,3 +292,39 @@ def test_lists_that_look_the_same_are_not_one_list():
     reader = Reader(raw)
     assert reader.record(0, len(raw), 0x4A)[0]["a"] is not reader.record(0, len(raw), 0x4A)[0]["a"]
     assert any_value(["b"]).SerializeToString() == nested(1).replace(b"x", b"b")
+
+
+def test_i5_a_large_resource_is_cut_once_and_not_copied_into_every_record():
+    from leeward.wire.otlp.decode import traces
+
+    def exported(last):
+        long = {"key": "process.command_line", "value": {"stringValue": "y" * 60_000 + last}}
+        many = [{"key": f"k{number}", "value": {"stringValue": "z" * 100}} for number in range(100)]
+        spans = [
+            {"traceId": "ab" * 16, "spanId": f"{number:016x}", "name": "n", "startTimeUnixNano": "5"}
+            for number in range(1, 51)
+        ]
+        resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "chat"}}, long, *many]}
+        body = json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]}).encode()
+        return traces(body, is_json=True, project=1, received_at=1).items
+
+    events = exported("a")
+
+    told = json.loads(events[0].attributes)["resource"]
+    assert len(events[0].attributes) < 5_000
+    assert told["service.name"] == "chat"
+    assert told["process.command_line"].endswith("[cut: 60001 characters]")
+    assert told["leeward.left_out"] > 50
+    assert events[0].service == "chat"
+
+
+def test_w11_records_of_sources_that_differ_only_in_what_was_cut_are_two():
+    from leeward.wire.otlp.decode import logs
+
+    def identity(last):
+        resource = {"attributes": [{"key": "a", "value": {"stringValue": "y" * 60_000 + last}}]}
+        record = {"timeUnixNano": "5", "body": {"stringValue": "x"}}
+        body = json.dumps({"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]}).encode()
+        return logs(body, is_json=True, project=1, received_at=1).items[0].id
+
+    assert identity("a") == identity("a") != identity("b")

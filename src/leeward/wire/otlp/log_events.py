@@ -108,7 +108,7 @@ def map_log_record(record: LogRecord, source: Source, index: int, request: Reque
 
 def _id(record: LogRecord, origin: Origin, request: Request) -> str:
     return request.id_of(
-        origin.members,
+        origin.identity,
         record.time_ns,
         record.observed_ns,
         record.severity,

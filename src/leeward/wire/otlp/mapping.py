@@ -34,6 +34,9 @@ __all__ = [
     "whose",
 ]
 
+ORIGIN_CHARS_MAX: Final = 4_096  # of resource and scope as JSON
+ORIGIN_TEXT_CHARS_MAX: Final = 512
+PUNCTUATION: Final = 4  # of a member
 FIELD_CHARS_MAX: Final = 200
 TRACE_ID_CHARS: Final = 32
 SPAN_ID_CHARS: Final = 16
@@ -86,10 +89,12 @@ class Failure(NamedTuple):
 class Origin(msgspec.Struct, gc=False):
     """A source as its records need it, made once a request.
 
-    `members` is the beginning of the attributes column: an object's members, without braces.
+    `members` is the beginning of the attributes column: an object's members, without braces. It stands in every record,
+    so it is short: long texts in it are cut, and what does not fit is left out and counted. `identity` is of all of it.
     """
 
     members: str
+    identity: str
     service: str
     whose: Whose
     by_kind: dict[int, str]
@@ -104,7 +109,7 @@ class Request:
         self._digest = digest
         self._seen: dict[bytes, int] = {}
         self._source: Source | None = None
-        self._origin = Origin("", "", NOBODY, {})
+        self._origin = Origin("", "", "", NOBODY, {})
 
     def origin(self, source: Source) -> Origin:
         """The source's origin. Records of one source follow each other."""
@@ -139,12 +144,39 @@ def _origin(source: Source) -> Origin:
         "resource_schema_url": source.resource_schema_url,
         "scope": {key: value for key, value in scope.items() if value},
     }
+    present = {key: value for key, value in said.items() if value}
+    whole = members(present)
     return Origin(
-        members({key: value for key, value in said.items() if value}),
+        whole if len(whole) <= ORIGIN_CHARS_MAX else members(_shortened(present, ORIGIN_CHARS_MAX)[0]),
+        hashlib.blake2b(whole.encode(), digest_size=ID_BYTES).hexdigest(),
         text_of(source.resource, ("service.name",)),
         whose(source.resource, NOBODY),
         {},
     )
+
+
+def _shortened(values: Mapping[str, Any], room: int) -> tuple[dict[str, Any], int]:
+    """As many of the values as there is room for, in their order, long texts cut; and how much room is left."""
+    kept: dict[str, Any] = {}
+    left_out = 0
+    for name, value in values.items():
+        if isinstance(value, dict):
+            short: Any
+            short, rest = _shortened(value, room - len(name) - PUNCTUATION)
+        else:
+            short = f"{value[:ORIGIN_TEXT_CHARS_MAX]} [cut: {len(value)} characters]" if _is_long(value) else value
+            rest = room - len(name) - PUNCTUATION - len(json_text(short))
+        if rest < 0:
+            left_out += 1
+        else:
+            kept[name], room = short, rest
+    if left_out:
+        kept["leeward.left_out"] = left_out
+    return kept, room
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, str) and len(value) > ORIGIN_TEXT_CHARS_MAX
 
 
 def json_text(value: Any) -> str:

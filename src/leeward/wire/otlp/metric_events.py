@@ -64,7 +64,7 @@ def map_point(point: Point, source: Source, index: int, request: Request) -> Eve
         described.pop("exemplars")
     elif time_ns:
         event_id = request.id_of(
-            origin.members, metric.name, metric.unit, point.attributes, time_ns, point.value, described
+            origin.identity, metric.name, metric.unit, point.attributes, time_ns, point.value, described
         )
     else:
         event_id = request.id_at(index)

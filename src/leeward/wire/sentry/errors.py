@@ -136,7 +136,7 @@ def error_event(request: Request, raw: bytes, index: int) -> Event | Dropped:
     return Event(
         request.project,
         "exception",
-        event_id or request.record_id(raw, timed=False, index=index),
+        event_id or request.record_id(raw, timed=False, index=index).removeprefix("h:"),  # 32 hex, as every event here
         NAME,
         request.received_at,
         request.time_ms(moment_us(payload.timestamp)),
