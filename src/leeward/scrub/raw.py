@@ -178,11 +178,12 @@ def _are_harmless(unknown: list[bytes], raw: bytes) -> bool:
     unknown = [string for string in unknown if string not in _harmless]
     for first in range(0, len(unknown), CHUNK_LENGTH):
         chunk = unknown[first : first + CHUNK_LENGTH]
-        if len(chunk) > 1 and not may_hold_secret(b"\n".join(chunk).decode()):
-            continue
-        for string in chunk:
-            if may_hold_secret(string.decode()) and not _is_harmless_string(string, raw, effort):
+        if len(chunk) == 1 or may_hold_secret(b"\n".join(chunk).decode()):
+            suspicious = {string for string in chunk if may_hold_secret(string.decode())}
+            if not all(_is_harmless_string(string, raw, effort) for string in suspicious):
                 return False
+            chunk = [string for string in chunk if string not in suspicious]
+        _remember([string for string in chunk if _is_spelt_plainly(string)])
     return True
 
 
