@@ -114,7 +114,7 @@ WIRES = (
     ("src/leeward/cli/keyless.py", " and not has_origin and _is_loopback(", " and _is_loopback(",
      f"{KEYLESS}::test_a13_all_else_finds_nothing_there_and_gets_no_key"),
     # Secrets.
-    (f"{S}/stages.py", "        _take_secrets_out(event, fields, removed)\n", "        pass\n",
+    (f"{S}/stages.py", "        _take_secrets_out(event, fields, removed, {} if seen is None else seen)\n", "        pass\n",
      f"{STAGES}::test_a12_secrets_go_wherever_they_stand_and_the_event_says_where"),
     (f"{PH}/columns.py", "    if token in data:\n", "    if False:\n",
      f"{OF_PH}/test_columns.py::test_a12_the_key_of_the_request_is_not_stored"),

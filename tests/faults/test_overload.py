@@ -24,7 +24,7 @@ EVENTS = 100
 TIMES = 10
 ROUNDS = 3 if HEAVY else 1
 GOODPUT_LEAST = 0.9
-HELD_BYTES_MAX = 64 << 20  # the default of inflight_bytes_max
+HELD_BYTES_MAX = 192 << 20  # the default of inflight_bytes_max
 UNREAD_BYTES_MAX = 64 << 10  # of a body that a connection has brought and nobody has asked for
 MEMORY_SHARE_MOST = 1.1
 

@@ -530,3 +530,13 @@ def test_an_answer_to_a_browsers_sdk_does_not_forbid_to_be_stored(route):
     answer = Server().ask(route.method, a_path(route), headers=[ELSEWHERE])
 
     assert b"cache-control" not in answer.headers, "Chromium would hold on to each such answer that nobody reads"
+
+
+def test_what_is_sent_to_a_wrong_address_is_noted_for_whoever_misses_it():
+    server = Server()
+
+    server.ask("POST", "/v1/traces/v1/traces")
+    server.ask("POST", "/metrics")
+    server.ask("GET", "/nowhere")
+
+    assert server.noted == [("/v1/traces/v1/traces", "not_found", ""), ("/metrics", "method_not_allowed", "")]

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from leeward.errors import ConfigError, LeewardError, ProtocolError, RetryableError
+from leeward.scrub.secrets import clean_text
 from leeward.server.access import Identity, allows, basic_password, bearer, forbidden, key_tail, session_cookie
 from leeward.server.cross_origin import cross_origin_headers, preflight
 from leeward.server.http import ClientGone, Request, Response, error_response, failure
@@ -37,6 +38,7 @@ _SCOPES: Final = frozenset({"public", "write", "read", "chat", "admin"})
 _NO_STORE: Final = (b"cache-control", b"no-store")
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 _PARAMETER: Final = "{id}"
+ADDRESS_CHARS_SHOWN: Final = 80
 
 
 class _Methods:
@@ -147,6 +149,9 @@ class Dispatch:
                 return preflight(request, methods.allowed, methods.for_other_origins())
             route, handler = methods.find(request.method)
         except ProtocolError as error:
+            if request.method == "POST":  # something was sent to a wrong address: whoever misses it looks for that
+                request.route_path = clean_text(request.path[:ADDRESS_CHARS_SHOWN])
+                self._note(request, error)
             return self._refusals.get(request.wire, _refuse)(request, error)
         response = await self._handled(request, route, handler)
         if route.cors:

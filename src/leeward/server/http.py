@@ -129,7 +129,8 @@ class Lease:
             self._at_exit = None
 
     def at_exit(self, ended: Callable[[], None]) -> None:
-        """Call this, too, when the lease ends."""
+        """Call this, too, when the lease ends. One such call."""
+        assert self._at_exit is None
         self._at_exit = ended
 
     def grow(self, count: int) -> None:
@@ -306,12 +307,14 @@ async def read_body(request: Request, limits: BodyLimits, lease: Lease) -> bytes
 
 async def read_packed(request: Request, limits: BodyLimits, lease: Lease) -> bytes:
     """Read the whole body as it comes; raises as `read_body` does, but for its encoding."""
+    is_packed = bool(request.header(b"content-encoding"))
+    bytes_max = limits.packed_bytes_max if is_packed else max(limits.packed_bytes_max, limits.unpacked_bytes_max)
     declared = request.header(b"content-length")
-    if declared.isdigit() and int(declared[:20]) > limits.packed_bytes_max:
-        raise too_large(limits.packed_bytes_max)
+    if declared.isdigit() and int(declared[:20]) > bytes_max:
+        raise too_large(bytes_max)
     try:
         async with asyncio.timeout(limits.timeout_s):
-            return await _receive(request.receive, limits.packed_bytes_max, lease)
+            return await _receive(request.receive, bytes_max, lease)
     except TimeoutError:
         raise ProtocolError("The body did not arrive in time", code="timeout", status=408) from None
 

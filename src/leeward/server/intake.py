@@ -15,7 +15,7 @@ import msgspec
 
 from leeward.errors import ProtocolError
 from leeward.model import Dropped, Event
-from leeward.scrub.bounds import bound
+from leeward.scrub.bounds import AI_STRING_BYTES_MAX, STRING_BYTES_MAX, bound
 from leeward.server.record import row
 from leeward.server.stages import REPLACED, Seen, bounded, settled
 from leeward.wire import native, native_encode
@@ -131,7 +131,8 @@ def _mapped(
     if data in {b"", b"null"}:
         data = b"{}"
     # Bounds come before the mapping here: it looks into the payload for what has a column.
-    within = bound(data)
+    of_a_model = event.model or (len(data) > STRING_BYTES_MAX and b'"model"' in data)
+    within = bound(data, AI_STRING_BYTES_MAX if of_a_model else STRING_BYTES_MAX)
     if isinstance(within, Dropped):
         return within
     data, changes = within

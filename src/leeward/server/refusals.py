@@ -176,7 +176,7 @@ class Refusals:
             cure=CURES.get(code, _OTHER_CURE),
             client=_shown(user_agent.decode("utf-8", "replace"), CLIENT_CHARS_MAX),
             key_tail=_printable(key_tail),
-            path=path,
+            path=_printable(path),
             address=_printable(address[:ADDRESS_CHARS_MAX]),
         )
         self._noted[self._number] = _Noted(same, first, now_ms, count)

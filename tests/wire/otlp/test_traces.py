@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -264,3 +266,21 @@ def test_times_at_the_end_of_64_bits_are_taken():
 
 def test_a_request_without_spans_is_empty():
     assert decoded(traces()) == []
+
+
+def test_the_type_of_a_failure_stands_in_its_column():
+    from leeward.wire.otlp.decode import traces
+
+    def failed(code):
+        attributes = [{"key": "error.type", "value": {"stringValue": "RateLimitError"}}]
+        span = {
+            "traceId": "ab" * 16,
+            "spanId": "cd" * 8,
+            "name": "n",
+            "attributes": attributes,
+            "status": {"code": code},
+        }
+        body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}).encode()
+        return traces(body, is_json=True, project=1, received_at=1).items[0].error_type
+
+    assert (failed(2), failed(1)) == ("RateLimitError", "")

@@ -28,6 +28,7 @@ from leeward.wire.otlp.mapping import (
     json_text,
     level_of,
     members,
+    text_of,
     whose,
 )
 from leeward.wire.otlp.records import Source, Span, SpanEvent
@@ -40,6 +41,7 @@ NAMELESS: Final = "unnamed"
 EXCEPTION: Final = "exception"
 KNOWN_FLAGS: Final = 0x301  # sampled, and whether the parent is remote: nearly every span has them
 NO_GENERATION: Final = Generation()
+ERROR_TYPE: Final = ("error.type",)
 NO_FAILURE: Final = Failure("", "", "")
 
 
@@ -64,7 +66,7 @@ def map_span(span: Span, source: Source, request: Request) -> list[Event | Dropp
     parent_span_id = hex_id(span.parent_span_id, SPAN_ID_CHARS)
     unit, value = "", None
     exceptions = [one for one in enumerate(span.events) if one[1].name == EXCEPTION] if span.events else []
-    failure = NO_FAILURE
+    failure = Failure(text_of(attributes, ERROR_TYPE), "", "") if status == "error" else NO_FAILURE
     ours = own.take(attributes, trace_id=trace_id, span_id=span_id)
     if ours:
         event_id, level, unit, value = ours.id, ours.level, ours.unit, ours.value
