@@ -259,4 +259,6 @@ def _refuse(request: Request, error: LeewardError) -> Response:  # noqa: ARG001 
     return error_response(error)
 
 
-_FRAMING_ERRORS: Final = frozenset({408})  # the body does not come; after a 413 its rest is read, so that the answer is heard
+_FRAMING_ERRORS: Final = frozenset(
+    {408}
+)  # the body does not come; after a 413 its rest is read, so that the answer is heard

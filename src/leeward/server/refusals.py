@@ -59,6 +59,7 @@ CURES: Final[dict[str, str]] = {
     "unsupported_media_type": "Send OTLP as application/x-protobuf or application/json; gRPC is not spoken here.",
     "invalid_json": _JSON,
     "undecodable": "This is a defect of the server: its log names it. Please report it, with what was sent if you can.",
+    "not_otlp": "Update the exporter: its JSON is not OTLP's; enumerations are numbers there, ids are hex.",
     "invalid_protobuf": "Look at what is sent: it is no OTLP message. A proxy may have changed it.",
     "invalid_envelope": "Update the Sentry SDK; what it sends is no envelope.",
     "protocol": "Look at what is sent: it is not what this address takes.",

@@ -166,7 +166,7 @@ def test_i2_a_double_that_is_none_refuses_its_item_alone(sent):
 def test_i7_the_name_of_an_enumeration_is_refused(fields):
     body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [{**SPAN, **fields}]}]}]}).encode()
 
-    assert refused(body).code == "invalid_field"
+    assert refused(body).code == "not_otlp"
 
 
 def test_i7_unknown_keys_and_those_in_snake_case_are_passed_over():
@@ -208,7 +208,7 @@ def test_null_is_what_is_absent():
     ],
 )
 def test_i1_what_is_no_request_in_json_is_refused(body):
-    assert refused(body).code in {"invalid_json", "invalid_field"}
+    assert refused(body).code in {"invalid_json", "invalid_field", "not_otlp"}
 
 
 def test_i4_broken_text_in_json_is_replaced_and_said():
@@ -430,3 +430,17 @@ def test_a_record_of_no_use_is_dropped_in_its_place():
 
     assert [isinstance(one, Dropped) for one in items] == [False, True, False]
     assert len(decoded(logs(log("a"), log("b")))) == 2
+
+
+def test_i7_one_span_that_is_not_otlp_is_refused_alone():
+    good = {"traceId": "ab" * 16, "spanId": "cd" * 8, "name": "good"}
+    for odd in ({**good, "kind": "SPAN_KIND_SERVER"}, {**good, "attributes": [None]}, None):
+        body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [good, odd, good]}]}]}).encode()
+
+        items = decode.traces(body, is_json=True, project=1, received_at=1).items
+
+        assert [getattr(item, "code", item.name if isinstance(item, Event) else "") for item in items] == [
+            "good",
+            "not_otlp",
+            "good",
+        ]

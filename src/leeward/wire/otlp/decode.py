@@ -7,11 +7,13 @@ Promises  nothing else is raised, whatever the bytes; an item that cannot be tak
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import msgspec
 
+from leeward.errors import ProtocolError
 from leeward.model import Dropped, Event
-from leeward.wire.otlp.json_requests import JsonExport
+from leeward.wire.otlp.json_requests import NOT_OTLP, JsonExport
 from leeward.wire.otlp.log_events import map_log_record
 from leeward.wire.otlp.mapping import Request
 from leeward.wire.otlp.metric_events import map_point
@@ -61,6 +63,7 @@ def traces(body: bytes, *, is_json: bool, project: int, received_at: int, digest
         items += map_span(found[1], found[0], request)
         if len(items) > 2 * ITEMS_MAX:
             raise too_many_items("exceptions")
+    _check_any(items)
     return Decoded(items, count, export.repaired)
 
 
@@ -72,6 +75,7 @@ def logs(body: bytes, *, is_json: bool, project: int, received_at: int, digest: 
         found if isinstance(found, Dropped) else map_log_record(found[1], found[0], index, request)
         for index, found in enumerate(export.log_records())
     ]
+    _check_any(items)
     return Decoded(items, len(items), export.repaired)
 
 
@@ -83,4 +87,17 @@ def metrics(body: bytes, *, is_json: bool, project: int, received_at: int, diges
         found if isinstance(found, Dropped) else map_point(found[1], found[0], index, request)
         for index, found in enumerate(export.points())
     ]
+    _check_any(items)
     return Decoded(items, len(items), export.repaired)
+
+
+def _check_any(items: Sequence[Event | Dropped]) -> None:
+    """Refuse a request of which nothing is what the protocol says: its sender is told so, and not that a part is taken.
+
+    Raises:
+        ProtocolError: 400 `not_otlp`.
+    """
+    if items and all(isinstance(item, Dropped) and item.code == NOT_OTLP for item in items):
+        first = items[0]
+        assert isinstance(first, Dropped)
+        raise ProtocolError(first.error, code=NOT_OTLP)

@@ -43,7 +43,9 @@ from leeward.wire.otlp.records import (
 )
 from leeward.wire.text import repair
 
-__all__ = ["JsonExport"]
+__all__ = ["NOT_OTLP", "JsonExport"]
+
+NOT_OTLP: Final = "not_otlp"  # of an item whose JSON is none of the protocol's
 
 ARRAY_BYTES_FREE: Final = 1 << 20  # up to here an array's items may be counted after they were found
 OBJECTS_MAX: Final = 100_000  # of an item, or a source
@@ -189,6 +191,8 @@ def _built(
             item = build(_decode(_sized(raw), kind))
         except Unusable as error:
             yield Dropped(error.code, error.sentence)
+        except ProtocolError as error:  # this one is not what the protocol says; its neighbours may be
+            yield Dropped(NOT_OTLP, error.message)
         else:
             yield source, item
 
