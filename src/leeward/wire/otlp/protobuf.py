@@ -205,26 +205,7 @@ class Reader:
 
     def pair(self, one: bytes) -> tuple[str, Any]:
         """The KeyValue that *one* is."""
-        found: tuple[str, Any] | None = None
-        try:
-            key_stop = one[1] + 2
-            start = key_stop + 2
-            # The usual form: a key, then a text or a small number, each so short that a byte tells its length.
-            if (
-                one[0] == 0x0A
-                and key_stop < 0x82
-                and one[key_stop] == 0x12
-                and start + one[key_stop + 1] == len(one)
-                and 0 not in one
-            ):
-                form = one[start]
-                size = one[start + 1]
-                if form == 0x0A and start + size + 2 == len(one) and size < 0x80:
-                    found = one[2:key_stop].decode(), one[start + 2 :].decode()
-                elif form == 0x18 and start + 2 == len(one) and size < 0x80:
-                    found = one[2:key_stop].decode(), size
-        except (IndexError, UnicodeDecodeError):
-            pass  # nothing that is usual: read by all the rules
+        found = _usual_pair(one)
         if found is None:
             found = self._any_pair(one, 0, len(one), 0)
         if len(one) <= MEMO_BYTES_MAX and len(self.memo) < MEMO_ENTRIES_MAX and type(found[1]) not in _CONTAINERS:
@@ -280,3 +261,31 @@ class Reader:
             text = text.replace("\0", "\ufffd")
             self.repaired = True
         return text
+
+
+def _usual_pair(one: bytes) -> tuple[str, Any] | None:
+    """The KeyValue in its usual form: a key and a plain value, each so short that a byte tells its length. Else None."""
+    try:
+        key_stop = one[1] + 2
+        start = key_stop + 2
+        left = len(one) - start
+        if one[0] != 0x0A or key_stop >= 0x82 or one[key_stop] != 0x12 or one[key_stop + 1] != left or left >= 0x80:
+            return None
+        form, first = one[start], one[start + 1]
+        value: Any
+        if form == 0x0A and first + 2 == left:
+            value = one[start + 2 :].decode()
+            if "\0" in value:
+                return None
+        elif form == 0x18 and left == 2 and first < 0x80:
+            value = first
+        elif form == 0x18 and left == 3 and first >= 0x80 > one[start + 2]:
+            value = first & 0x7F | one[start + 2] << 7
+        elif form == 0x21 and left == 9:
+            value = double(_DOUBLE(one, start + 1)[0])
+        else:
+            return None
+        key = one[2:key_stop].decode()
+    except (IndexError, UnicodeDecodeError):
+        return None  # nothing that is usual: read by all the rules
+    return None if "\0" in key else (key, value)

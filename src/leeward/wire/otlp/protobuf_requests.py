@@ -222,6 +222,8 @@ def _span(reader: Reader, pos: int, end: int) -> Span:
                 span.span_id = raw[start:pos].hex()
             elif tag == 0x22:
                 span.parent_span_id = raw[start:pos].hex()
+            elif tag == 0x7A and size == 2 and raw[start] == 0x18 and raw[start + 1] < 0x80:
+                span.status_code = raw[start + 1]
             elif pos <= end and (size or tag != 0x7A):  # an empty status is what most senders write for none
                 _set_rare(reader, span, tag, start, pos)
         elif tag == 0x39:
