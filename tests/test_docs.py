@@ -28,7 +28,9 @@ def _generator():
 GENERATE = _generator()
 
 
-@pytest.mark.parametrize("name", ["client.md", "integrations.md", "settings.md", "commands.md", "http.md", "errors.md", "sdks.md"])
+@pytest.mark.parametrize(
+    "name", ["client.md", "integrations.md", "settings.md", "commands.md", "http.md", "errors.md", "sdks.md"]
+)
 def test_a_reference_page_is_what_the_program_says_now(name):
     assert (DOCS / "reference" / name).read_text(encoding="utf-8") == GENERATE.pages()[name], "python docs/generate.py"
 
