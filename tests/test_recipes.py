@@ -70,3 +70,9 @@ def test_the_dsn_keeps_the_path_that_a_server_stands_under():
     ]
 
     assert 'init("https://lw_k@telemetry.example.com:8443/t/1"' in line
+
+
+def test_the_project_of_a_key_stands_in_sentrys_address():
+    from leeward.recipes import filled, find
+
+    assert "http://lw_x@127.0.0.1:5330/7" in filled(find("sentry"), "http://127.0.0.1:5330", "lw_x", 7).lines

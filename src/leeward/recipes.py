@@ -14,8 +14,6 @@ from typing import Final, NamedTuple
 
 __all__ = ["RECIPES", "Recipe", "filled", "find", "nearest"]
 
-PROJECT: Final = "1"
-
 
 class Recipe(NamedTuple):
     """One SDK: what to install, the lines to change, one event to try them with, and the name under which it arrives.
@@ -285,10 +283,10 @@ def nearest(name: str) -> str:
     return next(iter(difflib.get_close_matches(wanted, _BY_NAME, 1)), "")
 
 
-def filled(recipe: Recipe, host: str, key: str) -> Recipe:
-    """The row with address and key in their places."""
+def filled(recipe: Recipe, host: str, key: str, project: int = 1) -> Recipe:
+    """The row with address, key and the number of its project in their places."""
     parts = urllib.parse.urlsplit(host)
-    dsn = f"{parts.scheme}://{key}@{parts.netloc}{parts.path.rstrip('/')}/{PROJECT}"
+    dsn = f"{parts.scheme}://{key}@{parts.netloc}{parts.path.rstrip('/')}/{project}"
     places = {"{host}": host.rstrip("/"), "{key}": key, "{dsn}": dsn}
     text = functools.reduce(lambda text, place: text.replace(place, places[place]), places, recipe.lines)
     return recipe._replace(lines=text)

@@ -463,3 +463,18 @@ def test_c24_a_mebibyte_of_the_worst_costs_no_more_tokens_than_its_effort(kind, 
 def test_c24_no_pattern_of_the_walk_looks_at_a_byte_twice():
     for name in ("_TOKEN", "_ITEM", "_PAIR"):
         assert b"*" not in getattr(scrub_raw, name).pattern.replace(b"*+", b""), name
+
+
+def test_i5_many_names_that_only_sound_like_secrets_are_not_each_looked_for_in_the_whole_value(monkeypatch):
+    scanned = []
+    looked_for = scrub_raw._tells_of_a_neighbour
+    monkeypatch.setattr(
+        scrub_raw,
+        "_tells_of_a_neighbour",
+        lambda encoded, value: scanned.append(len(value)) or looked_for(encoded, value),
+    )
+    value = b'{"a":[' + b",".join(b'"k%d token"' % number for number in range(20_000)) + b"]}"
+
+    clean_json(value)
+
+    assert sum(scanned) < 40 * len(value)

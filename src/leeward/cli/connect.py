@@ -37,9 +37,18 @@ _Refusal = dict[str, Any]
 @click.argument("name", required=False)
 @click.option("--no-wait", is_flag=True, help="Print the lines and do not wait for an event.")
 @click.option("--timeout-s", metavar="S", type=Within(1, 86_400), help="Wait at most so many seconds [no end].")
+@click.option("--project", metavar="N", type=Within(1, 2**31), default=1, help="The key's project, for Sentry [1].")
 @connection_options
 @click.option("--json", "as_json", is_flag=True, help="Objects: the lines, then what came of them.")
-def command(*, name: str | None, no_wait: bool, timeout_s: int | None, as_json: bool, **connection: str | None) -> None:
+def command(
+    *,
+    name: str | None,
+    no_wait: bool,
+    timeout_s: int | None,
+    project: int,
+    as_json: bool,
+    **connection: str | None,
+) -> None:
     """Print the lines that point an SDK at this server, and wait for its first event."""
     if name is None:
         _list(as_json=as_json)
@@ -53,7 +62,7 @@ def command(*, name: str | None, no_wait: bool, timeout_s: int | None, as_json: 
     target.api("write")  # refuses an address that is none, and says how to come by a key
     key = target.key or (target.first_key("write") or ("",))[0]
     watch = None if no_wait else _Watch(_reader(target), timeout_s, as_json=as_json)
-    _print(filled(recipe, target.url, key), target.url, as_json=as_json)
+    _print(filled(recipe, target.url, key, project), target.url, as_json=as_json)
     if watch is not None:
         watch.run()
 

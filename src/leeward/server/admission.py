@@ -113,7 +113,7 @@ class Admission:
         self.running -= 1
 
     def level(self) -> int:
-        """How much is shed: 0 nothing, 1 debug logs, 2 spans, metrics and quiet logs; 3 whole requests are refused."""
+        """How much is shed: 0 nothing, 1 debug logs, 2 spans, metrics and quiet logs too; 3 is as 2, and near refusing all."""
         return self._level
 
     def pressure(self) -> float:

@@ -100,7 +100,9 @@ class Road:
 
     @property
     def shed_level(self) -> int:
-        """How much must give way: 0 nothing, 1 transactions and debug logs, 2 all but errors, warnings and events."""
+        """How much must give way: 0 nothing, 1 debug logs (and transactions, at their handler), 2 and 3 all but errors,
+        warnings and events.
+        """
         return self._admission.level()
 
     def received_at(self) -> int:
@@ -252,7 +254,9 @@ class Road:
             others = len(prepared.events) - 1  # the one is counted where the refusal is answered
             if others:
                 self._counters.wire_items[request.wire, "refused_with_others"] += others
-            raise ProtocolError(refused.error, code=refused.code, status=413 if refused.code in _TOO_LARGE else 400)
+            raise ProtocolError(
+                refused.error, code=refused.code, status=413 if refused.code == "event_too_large" else 400
+            )
 
     # -- counts ------------------------------------------------------------------------------------------------------
 
@@ -316,4 +320,3 @@ def _comes_again(request: Request) -> bool:
 
 
 _NO_KEY: Final = "It has no key, or one that is not valid here"
-_TOO_LARGE: Final = frozenset({"event_too_large"})

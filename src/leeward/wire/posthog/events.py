@@ -89,7 +89,6 @@ class _Keys(msgspec.Struct, gc=False):
     """Where a browser SDK puts the key of a single event: among its properties."""
 
     token: msgspec.Raw = ABSENT
-    api_key: msgspec.Raw = ABSENT
 
 
 _DECODE_ENVELOPE = msgspec.json.Decoder(_Envelope).decode
