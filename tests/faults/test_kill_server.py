@@ -6,6 +6,7 @@ SIGKILL keeps the page cache, so this proves the order of things, not the fsync:
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
 import json
 import os
@@ -13,15 +14,16 @@ import random
 import signal
 import threading
 import time
+import uuid
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from server_process import HEAVY, Answer, ServerProcess, until
 
-ROUNDS = 60 if HEAVY else 20
 SENDERS = 3
 SEED = 20
 START_S_MAX = 15.0
@@ -30,58 +32,103 @@ NO_ANSWER = (OSError, http.client.HTTPException)
 VICTIMS = ("server", "server", "group", "store", "recovery")
 
 
+class Sent(NamedTuple):
+    """A request, and under which ids its events must be found."""
+
+    path: str
+    body: bytes
+    headers: dict[str, str]
+    ids: list[str]
+
+
+def native(first: int, count: int, key: str, chance: random.Random) -> Sent:
+    ids = [f"n{number}" for number in range(first, first + count)]
+    events = [{"event_type": "numbered", "id": event_id} for event_id in ids]
+    headers = {"Authorization": f"Bearer {key}"}
+    if chance.random() < 0.5:
+        return Sent("/api/telemetry/ingest", json.dumps(events if count > 1 else events[0]).encode(), headers, ids)
+    batch_id = {"batch_id": f"b{first}"} if chance.random() < 0.7 else {}
+    return Sent("/api/telemetry/batch", json.dumps({**batch_id, "events": events}).encode(), headers, ids)
+
+
+def posthog(first: int, count: int, key: str, chance: random.Random) -> Sent:
+    ids = [str(uuid.UUID(int=number + (1 << 120))) for number in range(first, first + count)]
+    events = [{"event": "numbered", "distinct_id": "u", "uuid": event_id} for event_id in ids]
+    body = json.dumps({"api_key": key, "batch": events}).encode()
+    return Sent("/batch/", gzip.compress(body) if chance.random() < 0.5 else body, {}, ids)
+
+
+def otlp(first: int, count: int, key: str, chance: random.Random) -> Sent:
+    spans = [
+        {"traceId": "ab" * 16, "spanId": f"{number + 1:016x}", "name": "numbered", "startTimeUnixNano": "7"}
+        for number in range(first, first + count)
+    ]
+    body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}).encode()
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    return Sent("/v1/traces", body, headers, [f"{span['traceId']}:{span['spanId']}:7" for span in spans])
+
+
+def sentry(first: int, count: int, key: str, chance: random.Random) -> Sent:
+    ids = [f"{number + 1:032x}" for number in range(first, first + count)]
+    items = b"".join(
+        b'{"type":"event"}\n{"message":"numbered","event_id":"%b"}\n' % event_id.encode() for event_id in ids
+    )
+    return Sent("/api/1/envelope/", b"{}\n" + items, {"X-Sentry-Auth": f"Sentry sentry_key={key}"}, ids)
+
+
+WIRES: dict[str, tuple[Callable[[int, int, str, random.Random], Sent], tuple[int, ...], int]] = {
+    # how a request is made, how many events it may have, how many rounds
+    "native": (native, (1, 1, 10, 100), 60 if HEAVY else 20),
+    "posthog": (posthog, (1, 1, 10, 100), 50 if HEAVY else 2),
+    "otlp": (otlp, (1, 1, 10, 100), 50 if HEAVY else 2),
+    "sentry": (sentry, (1,), 50 if HEAVY else 2),
+}
+
+
 class Ledger:
     """What was sent, what was answered, what must be sent again. Shared by the senders."""
 
-    def __init__(self) -> None:
+    def __init__(self, wire: str, key: str) -> None:
+        self.make, self.counts, _ = WIRES[wire]
+        self.key = key
         self.lock = threading.Lock()
         self.sent = 0
         self.acknowledged: set[str] = set()
-        self.answered: list[tuple[str, bytes]] = []
-        self.unanswered: list[tuple[str, bytes]] = []
+        self.answered: list[Sent] = []
+        self.unanswered: list[Sent] = []
         self.refused: list[Answer] = []
         self.requests_acknowledged = 0
 
-    def next_request(self, chance: random.Random) -> tuple[str, bytes]:
+    def next_request(self, chance: random.Random) -> Sent:
         """A new request of numbered events, or one that was answered before."""
         with self.lock:
             if self.answered and chance.random() < REPEATED_SHARE:
                 return chance.choice(self.answered)
-            count = chance.choice((1, 1, 10, 100))
+            count = chance.choice(self.counts)
             first = self.sent
             self.sent += count
-        events = [{"event_type": "numbered", "id": f"n{number}"} for number in range(first, first + count)]
-        if chance.random() < 0.5:
-            return "/api/telemetry/ingest", json.dumps(events if count > 1 else events[0]).encode()
-        batch_id = {"batch_id": f"b{first}"} if chance.random() < 0.7 else {}
-        return "/api/telemetry/batch", json.dumps({**batch_id, "events": events}).encode()
+        return self.make(first, count, self.key, chance)
 
-    def note(self, request: tuple[str, bytes], answer: Answer | None) -> None:
+    def note(self, request: Sent, answer: Answer | None) -> None:
         with self.lock:
             if answer is None:
                 self.unanswered.append(request)
             elif answer.status == 200:
                 self.answered.append(request)
-                self.acknowledged.update(ids_of(request[1]))
+                self.acknowledged.update(request.ids)
                 self.requests_acknowledged += 1
             else:
                 self.refused.append(answer)
                 self.unanswered.append(request)
 
 
-def ids_of(body: bytes) -> list[str]:
-    value = json.loads(body)
-    events = value if isinstance(value, list) else value.get("events", [value])
-    return [event["id"] for event in events]
-
-
 def send_until(stop: threading.Event, server: ServerProcess, ledger: Ledger, chance: random.Random) -> None:
     """One connection, until told to stop or the server is gone."""
-    connection, key = server.connect(), server.key("write")
+    connection = server.connect()
     while not stop.is_set():
         request = ledger.next_request(chance)
         try:
-            answer = connection.ask("POST", *request, key=key)
+            answer = connection.ask("POST", request.path, request.body, headers=request.headers)
         except NO_ANSWER:
             ledger.note(request, None)
             break
@@ -107,13 +154,15 @@ def senders(server: ServerProcess, ledger: Ledger, chance: random.Random):
 def resend(server: ServerProcess, ledger: Ledger) -> None:
     """What a client does with a request that got no answer: the very same again."""
     unanswered, ledger.unanswered = ledger.unanswered, []
-    for path, body in unanswered:
-        answer = until(lambda p=path, b=body: _answered(server, p, b), "a request is taken in the end")
-        ledger.note((path, body), answer)
+    for request in unanswered:
+        answer = until(lambda one=request: _answered(server, one), "a request is taken in the end")
+        ledger.note(request, answer)
 
 
-def _answered(server: ServerProcess, path: str, body: bytes) -> Answer | None:
-    answer = server.ask("POST", path, body, key=server.key("write"))
+def _answered(server: ServerProcess, request: Sent) -> Answer | None:
+    connection = server.connect()
+    answer = connection.ask("POST", request.path, request.body, headers=request.headers)
+    connection.close()
     assert answer.status in {200, 429, 503}, answer
     return answer if answer.status == 200 else None
 
@@ -141,16 +190,18 @@ def one_round(server: ServerProcess, ledger: Ledger, chance: random.Random) -> N
     resend(server, ledger)
 
 
-def test_w1_no_acknowledged_event_is_lost_or_doubled_by_kills_at_random_moments(tmp_path: Path):
-    chance, ledger = random.Random(SEED), Ledger()
+@pytest.mark.parametrize("wire", WIRES)
+def test_w1_no_acknowledged_event_is_lost_or_doubled_by_kills_at_random_moments(tmp_path: Path, wire: str):
+    rounds = WIRES[wire][2]
     with ServerProcess(tmp_path / "d") as server:
-        for _ in range(ROUNDS):
+        chance, ledger = random.Random(SEED), Ledger(wire, server.key("write"))
+        for _ in range(rounds):
             one_round(server, ledger, chance)
         stored = Counter(event["id"] for event in server.query_all("order=asc"))
         lost = ledger.acknowledged - stored.keys()
         doubled = [event_id for event_id, count in stored.items() if count > 1]
         print(
-            f"rounds {ROUNDS}, seed {SEED}, sent {ledger.sent}, acknowledged {len(ledger.acknowledged)}, "
+            f"{wire}: rounds {rounds}, seed {SEED}, sent {ledger.sent}, acknowledged {len(ledger.acknowledged)}, "
             f"stored {len(stored)}, lost {len(lost)}, doubled {len(doubled)}, "
             f"slowest start {max(server.start_seconds):.2f} s"
         )
@@ -197,15 +248,15 @@ def _is_zombie(pid: int) -> bool:
 
 @pytest.mark.parametrize("path", ["/api/telemetry/ingest", "/api/telemetry/batch"])
 def test_p3_the_whole_log_of_requests_may_be_sent_again_after_a_kill(tmp_path: Path, path: str):
-    chance, ledger = random.Random(SEED), Ledger()
     with ServerProcess(tmp_path / "d") as server:
+        chance, ledger = random.Random(SEED), Ledger("native", server.key("write"))
         with senders(server, ledger, chance):
             until(lambda: ledger.requests_acknowledged > 60, "requests are acknowledged")
             server.kill()
         server.start()
         resend(server, ledger)
-        for request in [request for request in ledger.answered if request[0] == path]:
-            assert server.ask("POST", *request, key=server.key("write")).status == 200
+        for request in [request for request in ledger.answered if request.path == path]:
+            assert _answered(server, request)
         stored = Counter(event["id"] for event in server.query_all("order=asc"))
         assert set(stored.values()) == {1}
         assert len(stored) == ledger.sent
