@@ -31,7 +31,7 @@ from leeward.settings.tree import KEYS, SECTIONS
 from leeward.settings.words import allowed, as_toml
 
 OURS = [route for route in ROUTES if route.wire == "native"]
-_LANGUAGES = {"python": "py", "node": "js", "browser": "js", "shell": "sh"}
+_LANGUAGES = {"python": "py", "node": "js", "browser": "js"}
 _PLACES = {"host": "http://127.0.0.1:5330", "key": "lw_your_key", "dsn": "http://lw_your_key@127.0.0.1:5330/1"}
 _HERE = re.compile(r"\{(host|key|dsn)\}")
 FOLDER = Path(__file__).parent / "reference"
@@ -386,9 +386,16 @@ def sdks_page() -> str:
     )
     parts = [_table(("`connect`", "SDK", "version tested", "its first event is named"), rows)]
     for row in RECIPES:
-        shown = _HERE.sub(lambda place: _PLACES[place[1]], row.lines).rstrip("\n")
-        installed = f"```sh\n{row.install}\n```\n\n" if row.install else ""
-        parts.append(f"## {row.title}\n\n{installed}`{row.file}`:\n\n```{_LANGUAGES[row.language]}\n{shown}\n```")
+        lines = _HERE.sub(lambda place: _PLACES[place[1]], row.lines).rstrip("\n")
+        event = row.event.rstrip("\n")
+        blocks = [f"## {row.title}"]
+        if row.install:
+            blocks.append(f"```sh\n{row.install}\n```")
+        if row.language == "shell":  # the lines run what stands in the file
+            blocks += [f"`{row.file}`:\n\n```\n{event}\n```", f"```sh\n{lines}\n```"]
+        else:
+            blocks.append(f"`{row.file}`:\n\n```{_LANGUAGES[row.language]}\n{lines}\n\n{event}\n```")
+        parts.append("\n\n".join(blocks))
     return _page("SDKs", intro, *parts)
 
 

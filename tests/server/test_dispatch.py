@@ -542,6 +542,11 @@ def test_what_is_sent_to_a_wrong_address_is_noted_for_whoever_misses_it():
 
     server.ask("POST", "/v1/traces/v1/traces")
     server.ask("POST", "/metrics")
+    server.ask("POST", "/login/" + "t" * 43)
     server.ask("GET", "/nowhere")
 
-    assert server.noted == [("/v1/traces/v1/traces", "not_found", ""), ("/metrics", "method_not_allowed", "")]
+    assert server.noted == [
+        ("/v1/traces/v1/traces", "not_found", ""),
+        ("/metrics", "method_not_allowed", ""),
+        ("/login/…", "method_not_allowed", ""),
+    ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import shutil
 import socket
 from pathlib import Path
@@ -179,7 +180,8 @@ def _say_ready(url: str, secret: str, directory: Path, *, takes_otlp: bool) -> N
     talk(f"leeward {VERSION} demo: real events through client, server, log and store")
     for name, what, note in rows:
         talk(f"  {name.ljust(11)} {what}" + (f"  ({note})" if note else ""))
-    talk(f"Ctrl+C stops.  Data in {_short(directory)} ({leeward} demo --reset removes it).")
+    elsewhere = "" if directory == _directory(None) else f" --data-dir {printable(shlex.quote(str(directory)))}"
+    talk(f"Ctrl+C stops.  Data in {_short(directory)} ({leeward} demo --reset{elsewhere} removes it).")
 
 
 def _short(directory: Path) -> str:

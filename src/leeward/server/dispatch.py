@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from leeward.errors import ConfigError, LeewardError, ProtocolError, RetryableError
-from leeward.scrub.secrets import clean_text
 from leeward.server.access import Identity, allows, basic_password, bearer, forbidden, key_tail, session_cookie
 from leeward.server.cross_origin import cross_origin_headers, preflight
 from leeward.server.http import ClientGone, Request, Response, error_response, failure
@@ -39,6 +38,7 @@ _NO_STORE: Final = (b"cache-control", b"no-store")
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 _PARAMETER: Final = "{id}"
 ADDRESS_CHARS_SHOWN: Final = 80
+SEGMENT_CHARS_SHOWN: Final = 16  # a longer one may be a token
 
 
 class _Methods:
@@ -150,7 +150,7 @@ class Dispatch:
             route, handler = methods.find(request.method)
         except ProtocolError as error:
             if request.method == "POST":  # something was sent to a wrong address: whoever misses it looks for that
-                request.route_path = clean_text(request.path[:ADDRESS_CHARS_SHOWN])
+                request.route_path = _shown(request.path)
                 self._note(request, error)
             return self._refusals.get(request.wire, _refuse)(request, error)
         response = await self._handled(request, route, handler)
@@ -252,6 +252,12 @@ class Dispatch:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else body})
+
+
+def _shown(path: str) -> str:
+    """An unknown address without what may be secret in it."""
+    segments = (part if len(part) <= SEGMENT_CHARS_SHOWN else "…" for part in path.split("/"))
+    return "/".join(segments)[:ADDRESS_CHARS_SHOWN]
 
 
 def _refuse(request: Request, error: LeewardError) -> Response:  # noqa: ARG001 - as every form of refusal

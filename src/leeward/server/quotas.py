@@ -33,6 +33,7 @@ MINUTE_MS: Final = 60_000
 DAY_MS: Final = 86_400_000
 KEYS_MAX: Final = 10_000
 SAVE_EVERY_S: Final = 30.0
+RETRY_AFTER_S_MAX: Final = 60.0
 FILE_BYTES_MAX: Final = 4 << 20
 _FORMAT: Final = 1
 
@@ -207,5 +208,6 @@ def _exceeded(key_id: str, option: str, what: str, now_ms: int, window_ms: int) 
     return QuotaExceeded(
         f"This key has brought its {what}",
         fix=f"leeward keys set-quota {key_id} {option} N",
-        retry_after_s=(window_ms - now_ms % window_ms) / 1000,
+        # Not longer: an SDK that was told to stay away for a day would not hear that the quota has been raised.
+        retry_after_s=min(RETRY_AFTER_S_MAX, (window_ms - now_ms % window_ms) / 1000),
     )

@@ -41,10 +41,10 @@ _STORE: Final = "Nothing is lost: events wait in the log. Look at /health; ask a
 
 CURES: Final[dict[str, str]] = {
     # keys
-    "unauthorized": "Give the client a key of this server: leeward keys create --scope write",
+    "unauthorized": "Give the client a key of this very server: leeward keys create --scope write --host ADDRESS",
     "forbidden": "This key may not do that: leeward keys create with the scope that the reason names.",
     "key_in_url": "Send the key in a header and make a new one: this one may stand in logs by now.",
-    "quota_exceeded": "Wait until the window ends, or allow more: leeward keys set-quota ID --per-day N",
+    "quota_exceeded": "Wait until the minute or the day ends, or allow more: leeward keys set-quota",
     # too much
     "rate_limited": "Send less at once, in larger batches; clients that wait for Retry-After lose nothing.",
     "unavailable": "The server could not take it then: look at /health. Clients that try again lose nothing.",
@@ -153,8 +153,9 @@ class Refusals:
         address: str = "",
         project: int = NOBODY,
         count: int = 1,
+        cure: str = "",
     ) -> None:
-        """Note that a request, or *count* events of one, were refused."""
+        """Note that a request, or *count* events of one, were refused. Without a cure it is that of the code."""
         now_ms = self._clock.wall_ms()
         same = (project, wire, code, user_agent[:CLIENT_CHARS_MAX], key_tail)
         number = self._newest.get(same)
@@ -174,7 +175,7 @@ class Refusals:
             wire=wire,
             code=code,
             reason=_shown(reason, REASON_CHARS_MAX),
-            cure=CURES.get(code, _OTHER_CURE),
+            cure=cure or CURES.get(code, _OTHER_CURE),
             client=_shown(user_agent.decode("utf-8", "replace"), CLIENT_CHARS_MAX),
             key_tail=_printable(key_tail),
             path=_printable(path),

@@ -294,9 +294,9 @@ class Road:
         """Remember why a whole request was refused."""
         details = error.details if isinstance(error, ProtocolError) else ()
         reason = _NO_KEY if error.code == "unauthorized" else ": ".join((error.message, *details))
-        self._note(request, error.code, reason, 1)
+        self._note(request, error.code, reason, 1, cure=error.fix)
 
-    def _note(self, request: Request, code: str, reason: str, count: int) -> None:
+    def _note(self, request: Request, code: str, reason: str, count: int, *, cure: str = "") -> None:
         identity = request.identity
         self._refusals.note(
             wire=request.wire,
@@ -308,6 +308,7 @@ class Road:
             address=request.client_address,
             project=identity.project if identity is not None else 0,
             count=count,
+            cure=f"Allow more: {cure}" if cure else "",
         )
 
 
