@@ -104,7 +104,9 @@ def seconds_to_wait(quotas, quota, now_ms, key_id="k"):
         (Quota(per_minute=5, per_day=5), 5, MIDNIGHT + DAY_MS - 90_000, 60.0),
     ],
 )
-def test_a_key_that_has_used_a_window_up_waits_until_it_ends_but_asks_again_within_a_minute(quotas, quota, events, now_ms, wait_s):
+def test_a_key_that_has_used_a_window_up_waits_until_it_ends_but_asks_again_within_a_minute(
+    quotas, quota, events, now_ms, wait_s
+):
     quotas.count("k", events, now_ms)
 
     assert seconds_to_wait(quotas, quota, now_ms) == wait_s

@@ -151,7 +151,7 @@ def test_c14_a_hundred_children_at_once_are_all_heard(server, tmp_path):
 def test_c14_children_of_children_are_processes_like_others(server, tmp_path):
     body = """
     for depth in range(5):
-        leeward.capture("tick", {"depth": depth})
+        leeward.capture("child", {"depth": depth})  # all of them end by os._exit
         pid = os.fork()
         if pid:
             assert os.waitpid(pid, 0)[1] == 0
