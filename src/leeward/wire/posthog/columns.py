@@ -72,7 +72,7 @@ class Promoted(
     msgspec.Struct,
     gc=False,
     rename={
-        "library": "$lib",
+        "sdk": "$lib",
         "dollar_distinct_id": "$distinct_id",
         "session_id": "$session_id",
         "device_id": "$device_id",
@@ -84,7 +84,7 @@ class Promoted(
 ):
     """The properties that any event may lend to columns."""
 
-    library: _Text = ""
+    sdk: _Text = ""
     distinct_id: _Text = ""
     dollar_distinct_id: _Text = ""
     session_id: _Text = ""
@@ -250,7 +250,7 @@ def to_event(sent: EventIn, received: Received) -> Event | Dropped:
         _attributes(sent, keeps_timestamp=not believed),
     )
     fields: dict[str, Any] = {}
-    if lent.library == "leeward":
+    if lent.sdk == "leeward":
         _ours(event, data, fields)
     if name == "$exception":
         _exception(event, data, fields)
