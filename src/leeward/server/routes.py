@@ -346,58 +346,45 @@ _NATIVE: Final[tuple[Route, ...]] = (
 # -- other protocols: described by their own specifications, so the OpenAPI document leaves them out ------------------------
 
 
-def _posthog(method: Literal["GET", "POST"], path: str, handler: str, summary: str) -> Route:
-    """Events: the key is in the body, or in the query string."""
+def _foreign(
+    wire: Wire,
+    method: Literal["GET", "POST"],
+    path: str,
+    handler: str,
+    summary: str,
+    *,
+    scope: Scope = "write",
+    key_in: KeyIn = "wire",
+) -> Route:
+    """A path of another protocol: browsers of any site may call it, and its handler bears the protocol's name."""
     return Route(
         method=method,
         path=path,
-        scope="write",
-        key_in="wire",
-        wire="posthog",
+        scope=scope,
+        key_in=key_in,
+        wire=wire,
         cors=True,
-        handler=f"posthog_{handler}",
+        handler=f"{wire}_{handler}",
         summary=summary,
     )
+
+
+def _posthog(method: Literal["GET", "POST"], path: str, handler: str, summary: str) -> Route:
+    """Events: the key is in the body, or in the query string."""
+    return _foreign("posthog", method, path, handler, summary)
 
 
 def _posthog_quiet(method: Literal["GET", "POST"], path: str, handler: str, summary: str) -> Route:
     """What PostHog has and leeward has not: the same harmless answer for everybody, so that an SDK goes on."""
-    return Route(
-        method=method,
-        path=path,
-        scope="public",
-        key_in="none",
-        wire="posthog",
-        cors=True,
-        handler=f"posthog_{handler}",
-        summary=summary,
-    )
+    return _foreign("posthog", method, path, handler, summary, scope="public", key_in="none")
 
 
 def _otlp(path: str, handler: str, summary: str, *, key_in: KeyIn = "header") -> Route:
-    return Route(
-        method="POST",
-        path=path,
-        scope="write",
-        key_in=key_in,
-        wire="otlp",
-        cors=True,
-        handler=f"otlp_{handler}",
-        summary=summary,
-    )
+    return _foreign("otlp", "POST", path, handler, summary, key_in=key_in)
 
 
 def _sentry(path: str, handler: str, summary: str) -> Route:
-    return Route(
-        method="POST",
-        path=path,
-        scope="write",
-        key_in="wire",
-        wire="sentry",
-        cors=True,
-        handler=f"sentry_{handler}",
-        summary=summary,
-    )
+    return _foreign("sentry", "POST", path, handler, summary)
 
 
 _POSTHOG_PATHS: Final = ("/batch", "/capture", "/e", "/i/v0/e", "/track", "/engage")

@@ -9,6 +9,7 @@ import random
 import pytest
 from hypothesis import given, strategies as st
 
+from broken_inputs import broken
 from fuzz_targets_posthog import (
     AI,
     EXCEPTION,
@@ -35,33 +36,12 @@ JSON = st.recursive(
 MEMBERS = sorted({*EXCEPTION, *OLD_EXCEPTION, *AI, *OURS, "$session_id", "$ignore_sent_at", "unit", "input_tokens"})
 
 
-def broken(chance: random.Random, seeds: list[bytes]) -> bytes:
-    """A seed with one to three wounds."""
-    data = bytearray(chance.choice(seeds))
-    for _ in range(chance.randint(1, 3)):
-        at = chance.randrange(len(data) + 1)
-        wound = chance.randrange(5)
-        if wound == 0:
-            del data[at : at + chance.randint(1, 40)]
-        elif wound == 1:
-            data[at:at] = chance.choice(TOKENS)
-        elif wound == 2:
-            data[at : at + 1] = bytes([chance.randrange(256)])
-        elif wound == 3:
-            other = chance.choice(seeds)
-            data[at:] = other[chance.randrange(len(other) + 1) :]
-        else:
-            token = chance.choice(TOKENS)
-            data[at : at + len(token)] = token
-    return bytes(data)
-
-
 @pytest.mark.parametrize("target", TARGETS)
 def test_i1_i7_ten_thousand_broken_inputs_raise_nothing_but_a_refusal(target):
     decode, seeds = TARGETS[target]
     chance = random.Random(target)
     for _ in range(INPUTS):
-        decode(broken(chance, seeds))
+        decode(broken(chance, seeds, TOKENS))
 
 
 @given(st.binary(max_size=200))
