@@ -39,7 +39,7 @@ WIRES = (
     # Too much at once.
     (f"{S}/road.py", "        self._admission.check()\n", "",
      f"{AT_SENTRY}::test_i10_a_full_log_is_503_with_a_time_to_come_back_and_silences_no_category"),
-    (f"{S}/road.py", '            raise RateLimited("The server is overloaded', '            RateLimited("The server is overloaded',
+    (f"{S}/road.py", "            raise overloaded()\n", "            overloaded()\n",
      f"{ROAD}::test_i10_a_request_of_nothing_but_what_gives_way_may_come_again"),
     (f"{S}/admission.py", "            or self._oldest_wait_s() > limits.commit_wait_s_max\n", "",
      f"{ADMISSION}::test_i10_w7_too_much_at_once_is_429_from_the_moment_that_it_is_and_no_longer"),

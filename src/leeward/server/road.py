@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from leeward.server.refusals import Refusals
     from leeward.server.routes import Wire
 
-__all__ = ["Road"]
+__all__ = ["Road", "overloaded"]
 
 LARGE_BYTES: Final = 2 << 20
 SHED_RETRY_AFTER_S: Final = 30.0
@@ -246,7 +246,7 @@ class Road:
                 prepared.rows[index] = b""
                 has_shed = True
         if has_shed and (comes_again or not any(prepared.rows)):
-            raise RateLimited("The server is overloaded and takes what matters more", retry_after_s=SHED_RETRY_AFTER_S)
+            raise overloaded()
 
     def _refuse_whole(self, request: Request, prepared: Prepared) -> None:
         refused = next((event for event in prepared.events if isinstance(event, Dropped)), None)
@@ -310,6 +310,11 @@ class Road:
             count=count,
             cure=f"Allow more: {cure}" if cure else "",
         )
+
+
+def overloaded() -> RateLimited:
+    """Build the refusal of a whole request that holds nothing but what gives way now."""
+    return RateLimited("The server is overloaded and takes what matters more", retry_after_s=SHED_RETRY_AFTER_S)
 
 
 def _comes_again(request: Request) -> bool:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from leeward.errors import LeewardError, ProtocolError, RateLimited
+from leeward.errors import LeewardError, ProtocolError
 from leeward.model import Event
 from leeward.server.http import Request, Response, error_response
+from leeward.server.road import overloaded
 from leeward.wire.otlp import decode
 from leeward.wire.otlp.answers import Signal, export_answer, status_answer
 
@@ -31,7 +32,6 @@ __all__ = ["Otlp", "refusal"]
 PROTOBUF: Final = b"application/x-protobuf"
 JSON: Final = b"application/json"
 SPANS_SHED_LEVEL: Final = 2
-SHED_RETRY_AFTER_S: Final = 30.0
 REASONS_MAX: Final = 3
 
 _DECODERS: Final[dict[Signal, Callable[..., decode.Decoded]]] = {
@@ -59,7 +59,7 @@ class Otlp:
     async def traces(self, request: Request) -> Response:
         """Take spans."""
         if self._road.shed_level >= SPANS_SHED_LEVEL:
-            raise RateLimited("The server is overloaded and takes what matters more", retry_after_s=SHED_RETRY_AFTER_S)
+            raise overloaded()
         return await self._export(request, "traces")
 
     async def metrics(self, request: Request) -> Response:
