@@ -26,8 +26,9 @@ from leeward.sender.config import HOST_DEFAULT, MODES, WIRES
 from leeward.sender.posthog_names import PostHogNames
 from leeward.server.openapi import API_VERSION, document
 from leeward.server.routes import ROUTES, Route
-from leeward.settings.load import variable_of
-from leeward.settings.tree import KEYS, SECTIONS
+from leeward.settings.environment import variable_of, variable_of_element
+from leeward.settings.keys import REQUIRED, Array, Key, keys_of
+from leeward.settings.tree import ARRAYS, KEYS, SECTIONS
 from leeward.settings.words import allowed, as_toml
 
 OURS = [route for route in ROUTES if route.wire == "native"]
@@ -260,19 +261,9 @@ def settings_page() -> str:
     """Every setting: what it is, its default, what it may be, its variable."""
     blocks = []
     for section, struct in SECTIONS.items():
-        rows = [
-            (
-                f"`{key.field}`",
-                f"`{as_toml(key.default, size=key.size)}`",
-                allowed(key),
-                f"`{variable_of(key.name)}`",
-                key.meta.description or "",
-            )
-            for key in KEYS.values()
-            if key.section == section
-        ]
-        head = ("setting", "default", "may be", "variable", "meaning")
-        blocks.append(f"## [{section}]\n\n{(struct.__doc__ or '').strip()}\n\n{_table(head, rows)}")
+        keys = {variable_of(key.name): key for key in KEYS.values() if key.section == section}
+        blocks.append(f"## [{section}]\n\n{_docstring(struct)}" + (f"\n\n{_settings(keys)}" if keys else ""))
+        blocks += [_list_of_tables(array) for array in ARRAYS.values() if array.name.rpartition(".")[0] == section]
     others = [
         (f"`{name}`", "client and commands" if name in READ_BY_COMMANDS else "client", meaning)
         for name, meaning in VARIABLES.items()
@@ -281,11 +272,43 @@ def settings_page() -> str:
         "Settings",
         "An option wins over the environment, that over the file, that over the default. The file is `--config FILE`, "
         "`$LEEWARD_CONFIG`, `./leeward.toml`, or `leeward.toml` in the user's configuration directory. "
-        "`leeward serve --print-config` prints one with every default, `leeward config show --origin` what is in force. "
+        "`leeward serve --print-config` prints one with every default, `leeward config show --origin` what is in force, "
+        "`leeward config check` says whether all is right, `leeward config schema` prints the JSON Schema for editors. "
         "A name that is not a setting is refused.",
         *blocks,
         f"## Other variables\n\n{_table(('variable', 'read by', 'meaning'), others)}",
     )
+
+
+def _settings(keys: Mapping[str, Key]) -> str:
+    """A table of settings, by their variables; without one it can be said in the file only."""
+    head = ("setting", "default", "may be", "variable", "meaning")
+    rows = [
+        (
+            f"`{key.field}`",
+            "required" if key.default is REQUIRED else f"`{as_toml(key.default, size=key.size)}`",
+            allowed(key),
+            f"`{variable}`" if variable.isupper() else "",
+            key.meta.description or "",
+        )
+        for variable, key in keys.items()
+    ]
+    return _table(head, rows)
+
+
+def _list_of_tables(array: Array) -> str:
+    """A list of tables: what it is for, what each may say, and what an entry of a table of names may say."""
+    keys = {
+        field if field == array.label else variable_of_element(array, "NAME", field): key
+        for field, key in array.keys.items()
+    }
+    where = f"In a variable, NAME is the `{array.label}` in capitals, with `_` for what is neither letter nor digit."
+    parts = [f"## [[{array.name}]]", _docstring(array.struct), f"{array.description} {where}", _settings(keys)]
+    for key in array.keys.values():
+        if key.entry is not None:
+            inside = {entry.field: entry for entry in keys_of(key.entry, key.name)}
+            parts += [f"### An entry of `{key.field}` as a table", _docstring(key.entry), _settings(inside)]
+    return "\n\n".join(parts)
 
 
 # Commands

@@ -24,6 +24,16 @@ LAYERS = [
     "errors",
 ]
 RANK = {name: depth for depth, names in enumerate(LAYERS) for name in names.split()}
+PUBLIC_PACKAGES = {"gateway", "resilience"}
+LAZY = """\
+def __getattr__(name: str) -> 'Any':
+    if name not in _HOMES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from importlib import import_module
+    value = globals()[name] = getattr(import_module(f'{__name__}.{_HOMES[name]}'), name)
+    return value\
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})"""
 FUNCTION_LINES_MAX = 70
 MODULE_LINES_MAX = 600
 
@@ -96,7 +106,30 @@ def test_modules_inside_a_package_do_not_import_each_other_in_a_circle():
 
 @pytest.mark.parametrize("path", [p for p in modules() if p.name == "__init__.py" and p.parent != SOURCE], ids=str)
 def test_inner_packages_are_plain_folders(path):
-    assert path.read_text() == ""
+    if path.parent.name in PUBLIC_PACKAGES and path.parent.parent == SOURCE and path.read_text():
+        assert_holds_lazy_names_only(path)
+    else:
+        assert path.read_text() == ""
+
+
+def assert_holds_lazy_names_only(path: Path) -> None:
+    """A docstring, the names for type checkers and their homes; a name is loaded when it is first asked for."""
+    docstring, checking, imports, *constants, get, names = ast.parse(path.read_text()).body
+
+    assert ast.get_docstring(ast.Module([docstring], []))
+    assert ast.unparse(checking) == "TYPE_CHECKING = False"
+    assert isinstance(imports, ast.If)
+    assert ast.unparse(imports.test) == "TYPE_CHECKING"
+    assert imports.orelse == []
+    assert all(isinstance(node, ast.ImportFrom) for node in imports.body)
+    own = [node for node in imports.body if node.module and node.module.startswith("leeward.")]
+    public, homes = [ast.literal_eval(node.value) for node in constants if isinstance(node, ast.Assign)]
+    assert [ast.unparse(node.targets[0]) for node in constants] == ["__all__", "_HOMES"]
+    assert public == sorted(homes)
+    assert {alias.name: node.module for node in own for alias in node.names} == {
+        name: f"leeward.{path.parent.name}.{home}" for name, home in homes.items()
+    }
+    assert ast.unparse(get) + ast.unparse(names) == LAZY
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,21 @@
-"""What programs use in their own tests: seeing what they capture, and keeping quiet."""
+"""What programs use in their own tests: seeing what they capture, keeping quiet, and a provider that fails."""
 
 from __future__ import annotations
 
+import json
+import re
+import sys
 import threading
+import urllib.error
+import urllib.request
 
 import pytest
 
 import programs
 import recorder
+from leeward.gateway.faults import Fault
 from leeward.sender.client import Client
-from leeward.testing import capture_events, quiet
+from leeward.testing import FakeProvider, capture_events, quiet
 
 
 @pytest.fixture
@@ -234,3 +240,54 @@ def test_a_client_of_a_class_of_the_programs_own_keeps_its_methods():
 
     assert names(events) == ["greeting"]
     assert type(client) is Mine
+
+
+# A provider
+
+
+def asked(base_url):
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hello"}]}).encode()
+    headers = {"Content-Type": "application/json", "Authorization": "Bearer sk-test"}
+    request = urllib.request.Request(f"{base_url}/chat/completions", body, headers)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def test_a_fake_provider_answers_and_shows_what_it_was_asked():
+    with FakeProvider("fake", words=5) as provider:
+        first, second = asked(provider.base_url), asked(provider.base_url)
+
+        assert first["choices"] == second["choices"]
+        assert first["choices"][0]["message"]["content"].startswith("Simulated answer from fake: ")
+        assert (provider.calls, provider.cancelled) == (2, 0)
+        assert [each.header("authorization") for each in provider.received] == ["Bearer sk-test"] * 2
+
+
+def test_a_fake_provider_fails_as_it_is_told_until_it_is_told_otherwise():
+    with FakeProvider() as provider:
+        provider.fault = "429"
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            asked(provider.base_url)
+        refused.value.close()
+        assert (refused.value.code, refused.value.headers["retry-after"]) == (429, "20")
+        assert provider.fault == Fault(mode="429")
+
+        provider.fault = None
+        assert asked(provider.base_url)["object"] == "chat.completion"
+
+
+def test_after_its_block_a_fake_provider_and_its_thread_are_gone():
+    with FakeProvider("gone") as provider:
+        assert "leeward-gone" in [thread.name for thread in threading.enumerate()]
+
+    assert "leeward-gone" not in [thread.name for thread in threading.enumerate()]
+    with pytest.raises(urllib.error.URLError):
+        asked(provider.base_url)
+
+
+def test_without_the_extra_a_fake_provider_says_what_to_install(monkeypatch):
+    monkeypatch.delitem(sys.modules, "leeward.gateway.simulated")
+    monkeypatch.setitem(sys.modules, "httptools", None)
+
+    with pytest.raises(ImportError, match=re.escape('needs httptools: pip install "leeward[gateway]"')):
+        FakeProvider()

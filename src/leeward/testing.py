@@ -1,8 +1,12 @@
-"""For the tests of programs that use leeward: see what they capture, or keep them quiet. Nothing leaves the test.
+"""For the tests of programs that use leeward: see what they capture, or keep them quiet; a provider that can be broken.
 
     with capture_events() as events:
         sign_up("ada")
     assert events[0]["event"] == "signup"
+
+    with FakeProvider() as provider:
+        provider.fault = "503"
+        chat(base_url=provider.base_url)
 
 Promises  within a block there is no thread, file or socket of the client's, whatever `init`, the environment or a fork
           say; it works without a key and under LEEWARD_DISABLED. Blocks nest, also in each other. Afterwards the client
@@ -28,11 +32,13 @@ from leeward.sender.sampling import Sampler
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, Final
+    from typing import Any, Final, Self
 
+    from leeward.gateway.faults import Fault
+    from leeward.gateway.simulated import Received
     from leeward.sender.results import Stats
 
-__all__ = ["capture_events", "quiet"]
+__all__ = ["FakeProvider", "capture_events", "quiet"]
 
 DEVICE_ID: Final = "test-device"
 # What an event of `capture_events` always has.
@@ -189,3 +195,84 @@ class _Nowhere:
     def append(self, *_: object, **__: object) -> bool:
         """Everything is taken, nothing is kept."""
         return True
+
+
+class FakeProvider:
+    """An AI provider on 127.0.0.1 that says what tests need, and fails as they wish. A `with` block runs it.
+
+    It speaks Chat Completions (whole, streamed, with tools), embeddings and the list of models, in a thread of its own,
+    so that programs of any kind can call it. Needs the extra `gateway`.
+    """
+
+    def __init__(
+        self, name: str = "fake", *, seed: int = 0, words: int = 24, models: tuple[str, ...] = ("fake",)
+    ) -> None:
+        """
+        Args:
+            name: Stands in its answers.
+            seed: The same seed and the same messages give the same words.
+            words: How many words it says; in a stream each is an event.
+            models: What it lists. It answers for any model.
+
+        Raises:
+            ImportError: the extra is not installed.
+        """
+        try:
+            from leeward.gateway.simulated import SimulatedProvider  # noqa: PLC0415 - of an extra; most tests need none
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                f'FakeProvider needs {error.name}: pip install "leeward[gateway]"', name=error.name
+            ) from error
+
+        self._provider = SimulatedProvider(name, seed=seed, words=words, models=models)
+        self._stop: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> Self:
+        import asyncio  # noqa: PLC0415 - the other helpers of this module do without
+        import threading  # noqa: PLC0415 - as above
+
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, name=f"leeward-{self._provider.name}", daemon=True)
+
+        def stop() -> None:
+            asyncio.run_coroutine_threadsafe(self._provider.stop(), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+        thread.start()
+        asyncio.run_coroutine_threadsafe(self._provider.start(), loop).result()
+        self._stop = stop
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    @property
+    def base_url(self) -> str:
+        """Its address, as a `base_url` is written."""
+        return self._provider.base_url
+
+    @property
+    def fault(self) -> Fault | None:
+        """What it does wrong from the next call on; None: nothing. Set it to a `Fault`, or to the name of one."""
+        return self._provider.fault
+
+    @fault.setter
+    def fault(self, fault: Fault | str | None) -> None:
+        self._provider.fault = fault
+
+    @property
+    def calls(self) -> int:
+        """Calls for chat or embeddings so far, whatever became of them."""
+        return self._provider.calls
+
+    @property
+    def cancelled(self) -> int:
+        """Answers whose caller left before they were whole."""
+        return self._provider.cancelled
+
+    @property
+    def received(self) -> list[Received]:
+        """The latest 100 requests: `method`, `path`, `headers`, `body`, `header(name)`."""
+        return list(self._provider.received)

@@ -1,6 +1,24 @@
 from __future__ import annotations
 
+import json
+
+import pytest
+
 from leeward.settings.tree import KEYS
+
+PROVIDERS = """\
+[[gateway.providers]]
+name = "primary"
+kind = "openai"
+models = { chat = "gpt-4o-mini" }
+[[gateway.providers]]
+name = "local"
+kind = "simulated"
+models = { chat = "any" }
+[[gateway.routes]]
+model = "chat"
+providers = ["primary"]
+"""
 
 
 def test_every_setting_is_shown_with_its_origin(terminal, monkeypatch):
@@ -47,6 +65,7 @@ def test_a_check_says_what_is_set_and_where(terminal):
     assert terminal("config", "check", "--json").json() == {
         "file": "leeward.toml",
         "set": {"server.port": "leeward.toml:2"},
+        "warnings": [],
     }
 
 
@@ -68,3 +87,80 @@ def test_a_file_that_was_named_and_is_not_there_is_refused(terminal):
 
     assert refused.code == 1
     assert "where: nowhere.toml" in refused.err
+
+
+def test_what_is_odd_is_a_warning_with_place_and_cure_and_all_is_right_nevertheless(terminal):
+    (terminal.home / "leeward.toml").write_text(PROVIDERS)
+
+    shown = terminal("config", "check")
+
+    assert shown.code == 0
+    assert shown.err.splitlines() == [
+        "warning: gateway.providers.primary has no api_key, and openai wants one",
+        "where: leeward.toml:2",
+        'fix: api_key = "env:OPENAI_API_KEY"',
+        "warning: no route uses gateway.providers.local",
+        "where: leeward.toml:6",
+        'fix: add "local" to the providers of a route, or delete it',
+    ]
+    assert shown.out.splitlines()[-1].endswith("as they come; 2 warnings")
+    warnings = terminal("config", "check", "--json").json()["warnings"]
+    assert warnings[1] == {
+        "message": "no route uses gateway.providers.local",
+        "where": "leeward.toml:6",
+        "fix": 'add "local" to the providers of a route, or delete it',
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "where"),
+    [
+        ('base_url = "htp://127.0.0.1/v1"', "leeward.toml:4"),
+        ('api_key = "sk 1"', "leeward.toml:4"),
+        ('api_key = "env:NOT_SET"', "leeward.toml:4"),
+        ('api_kye = "sk-1"', "leeward.toml:4"),
+        ('kind = "opanai"', "leeward.toml:3"),
+    ],
+)
+def test_a_provider_that_could_not_be_called_fails_the_check(terminal, line, where):
+    text = PROVIDERS.replace('kind = "openai"', f'kind = "openai"\n{line}' if "kind" not in line else line, 1)
+    (terminal.home / "leeward.toml").write_text(text)
+
+    refused = terminal("config", "check")
+
+    assert refused.code == 1
+    assert f"where: {where}\nfix: " in refused.err
+
+
+def test_an_address_that_the_kind_does_not_have_must_be_said(terminal):
+    (terminal.home / "leeward.toml").write_text(PROVIDERS.replace('"openai"', '"openai-compatible"', 1))
+
+    refused = terminal("config", "check")
+
+    assert refused.code == 1
+    assert "where: leeward.toml:3" in refused.err
+
+
+def test_a12_the_key_of_a_provider_is_shown_by_its_end_only(terminal, monkeypatch):
+    key = "sk-" + "0123456789" * 3 + "-x9Qd"
+    (terminal.home / "leeward.toml").write_text(PROVIDERS)
+    monkeypatch.setenv("LEEWARD_GATEWAY__PROVIDERS__PRIMARY__API_KEY", "env:THE_KEY")
+    monkeypatch.setenv("THE_KEY", key)
+
+    for arguments in (("show", "--origin"), ("show", "--json"), ("check",), ("check", "--json")):
+        shown = terminal("config", *arguments)
+        assert shown.code == 0
+        assert key not in shown.out + shown.err
+    row = next(line for line in terminal("config", "show", "--origin").out.splitlines() if "primary.api_key" in line)
+    assert row.split() == [
+        "gateway.providers.primary.api_key",
+        "=",
+        '"…x9Qd"',
+        "LEEWARD_GATEWAY__PROVIDERS__PRIMARY__API_KEY",
+    ]
+
+
+def test_the_schema_is_printed_for_editors(terminal):
+    schema = json.loads(terminal("config", "schema").out)
+
+    assert schema["$defs"]["Provider"]["required"] == ["name", "kind"]

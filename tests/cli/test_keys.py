@@ -204,8 +204,31 @@ def set_and_shown(command):
     assert command("keys", "set-quota", made["id"], "--per-day", "none").out == f"{made['id']}  no limit\n"
 
 
+def spending_set_and_shown(command):
+    options = ("--requests-per-minute", "60", "--tokens-per-day", "1000000", "--usd-per-day", "2.5")
+    made = command("keys", "create", "--scope", "chat", *options, "--json").json()
+    assert "60 requests a minute, 1,000,000 tokens a day, $2.50 a day" in command("keys", "list").out
+
+    changed = command("keys", "set-quota", made["id"], "--usd-per-day", "1,5").err
+    assert "'1,5' is not a valid float" in changed
+    changed = command("keys", "set-quota", made["id"], "--tokens-per-day", "none", "--usd-per-day", "10").out
+    assert changed == f"{made['id']}  60 requests a minute, $10.00 a day\n"
+    lifted = command("keys", "set-quota", made["id"], "--requests-per-minute", "none", "--usd-per-day", "none").out
+    assert lifted == f"{made['id']}  no limit\n"
+
+
 def test_a_quota_is_set_changed_in_part_and_lifted_over_http(at_server):
     set_and_shown(at_server)
+
+
+def test_what_a_key_may_spend_is_set_changed_in_part_and_lifted_over_http(at_server):
+    spending_set_and_shown(at_server)
+
+
+def test_where_no_server_runs_what_a_key_may_spend_is_set_in_the_database(terminal):
+    data_dir = _made_directory(terminal.home / "data")
+
+    spending_set_and_shown(lambda *given: terminal(*given, "--data-dir", str(data_dir)))
 
 
 def test_where_no_server_runs_the_quota_is_set_in_the_database(terminal):
@@ -238,7 +261,7 @@ def test_a_quota_of_no_key_or_of_nothing_is_refused_with_a_cure(at_server, tmp_p
     assert (there.code, there.err.lower()) == (1, "error: there is no such key\nfix: leeward keys list shows the ids\n")
     nothing = at_server("keys", "set-quota", "k_nothing")
     assert nothing.code == 2
-    assert "a number of events, or none" in nothing.err
+    assert "give a limit, as a number or none: --per-minute, --per-day, --requests-per-minute" in nothing.err
     for bad in ("0", "-1", "x", "None", str(2**60)):
         assert at_server("keys", "set-quota", "k_nothing", "--per-day", bad).code == 2, bad
     assert at_server("keys", "create", "--scope", "write", "--per-day", "0").code == 2

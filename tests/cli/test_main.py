@@ -283,7 +283,7 @@ def test_the_shell_completes_commands_and_options(tmp_path):
     assert shown.out.split() == ["plain,--event-type"]
 
 
-@pytest.mark.parametrize("name", ["keys", "config", "spool"])
+@pytest.mark.parametrize("name", ["keys", "config", "spool", "chaos"])
 def test_a_group_alone_shows_its_help_like_the_top(terminal, name):
     shown = terminal(name)
 

@@ -35,10 +35,17 @@ CALLS = {
     "leeward spool status": [],
     "leeward spool flush": ["--timeout", "5"],
     "leeward spool clear": [],
+    "leeward chaos": [],
+    "leeward chaos list": [],
+    "leeward chaos faults": [],
+    "leeward chaos set": ["primary", "503"],
+    "leeward chaos clear": [],
+    "leeward chaos serve": ["--fault", "nothing"],
     "leeward doctor": [],
     "leeward completion": ["bash"],
 }
-SILENT_ON_FAILURE = {"leeward keys", "leeward config", "leeward spool"}
+SILENT = {"leeward", "leeward completion", "leeward demo", "leeward serve", "leeward chaos serve"}
+SILENT_ON_FAILURE = {"leeward keys", "leeward config", "leeward spool", "leeward chaos"}
 
 
 @pytest.mark.parametrize("path", [path for path, _ in GENERATE.every_command()])
@@ -54,12 +61,12 @@ def test_a_command_that_is_piped_writes_no_escape_byte(path, server):
 def test_every_command_that_shows_something_has_json_and_its_json_is_one_document(path, server):
     found = dict(GENERATE.every_command())[path]
     options = {name for parameter in found.get_params(click.Context(found)) for name in parameter.opts}
-    if path in {"leeward", "leeward completion", "leeward demo", "leeward serve"} | SILENT_ON_FAILURE:
+    if path in SILENT | SILENT_ON_FAILURE:
         return  # they show no data, or a script or file that is one; serve's line is tested with the server
 
     assert "--json" in options
     shown = command(server.home, *path.split()[1:], *CALLS[path], "--json")
-    if path not in {"leeward keys revoke", "leeward keys set-quota"}:
+    if path not in {"leeward keys revoke", "leeward keys set-quota", "leeward chaos set"}:
         assert isinstance(json.loads(shown.out), dict)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from leeward.errors import RateLimited, Refused, Unavailable
-from leeward.resilience.retry import RETRY_AFTER_MAX_S, Retry, may_retry, parse_retry_after
+from leeward.resilience.retry import RETRY_AFTER_MAX_S, Retry, may_retry, parse_retry_after, status_of
 
 NOW_S = 1_795_322_741.0
 
@@ -70,10 +70,51 @@ def test_a_policy_is_a_value_that_cannot_be_changed():
     assert retry != Retry(attempts_max=6)
     assert retry != 5
     assert len({retry, Retry(attempts_max=5)}) == 1
-    assert repr(retry) == "Retry(attempts_max=5, base_s=0.2, cap_s=8.0)"
+    assert repr(retry) == "Retry(attempts_max=5, base_s=0.2, cap_s=8.0, deadline_s=None)"
 
 
-@pytest.mark.parametrize("wrong", [{"attempts_max": 0}, {"base_s": -1}, {"base_s": 9, "cap_s": 8}])
+def test_a_wish_holds_no_longer_than_the_policy_says():
+    assert Retry(retry_after_max_s=20).delay_s(1, 50.0, always(0.0)) == 20.0
+    assert parse_retry_after("50", NOW_S, max_s=20.0) == 20.0
+    assert parse_retry_after(None, NOW_S, header_ms="50000", max_s=20.0) == 20.0
+
+
+def test_no_try_begins_after_the_deadline():
+    retry = Retry(deadline_s=10)
+
+    assert [retry.within(8, delay_s) for delay_s in (0, 1.9, 2, 3)] == [True, True, False, False]
+    assert Retry().within(1e9, 1e9)
+
+
+def test_other_statuses_may_say_later():
+    assert may_retry(409, frozenset({409}))
+    assert not may_retry(503, frozenset({409}))
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "status"),
+    [
+        ("status", 503, 503),
+        ("status_code", 429, 429),
+        ("code", 404, 404),
+        ("code", "timeout", None),
+        ("code", 7, None),
+        ("other", 503, None),
+    ],
+)
+def test_a_status_is_found_where_the_usual_libraries_keep_it(attribute, value, status):
+    error, wrapped = ValueError(), ValueError()
+    setattr(error, attribute, value)
+    wrapped.response = error
+
+    assert status_of(error) == status
+    assert status_of(wrapped) == status
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"attempts_max": 0}, {"base_s": -1}, {"base_s": 9, "cap_s": 8}, {"deadline_s": 0}, {"retry_after_max_s": -1}],
+)
 def test_a_policy_without_sense_is_refused(wrong):
     with pytest.raises(ValueError, match=r"is needed|at least one"):
         Retry(**wrong)

@@ -123,7 +123,33 @@ def test_a_key_is_made_with_a_quota_that_is_changed_in_part_and_listed(manage):
     assert called(manage.keys_set_quota, made["id"])["per_day"] is None
 
 
-@pytest.mark.parametrize("fields", [{"per_day": 0}, {"per_day": -5}, {"per_minute": "5"}, {"per_hour": 5}])
+def test_what_a_key_may_spend_is_set_changed_in_part_and_listed(manage):
+    made = called(manage.keys_create, scope="chat", requests_per_minute=60, usd_per_day=2.5)
+    ring = manage._control.keys
+    assert ring.find(made["key"]).quota == Quota(requests_per_minute=60, usd_per_day=2.5)
+
+    changed = called(manage.keys_set_quota, made["id"], tokens_per_day=1_000_000, usd_per_day=None)
+
+    shown = (changed["requests_per_minute"], changed["tokens_per_day"], changed["usd_per_day"], changed["per_day"])
+    assert shown == (60, 1_000_000, None, None)
+    assert ring.find(made["key"]).quota == Quota(requests_per_minute=60, tokens_per_day=1_000_000)
+    assert changed in called(manage.keys_list)["keys"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"per_day": 0},
+        {"per_day": -5},
+        {"per_minute": "5"},
+        {"per_hour": 5},
+        {"requests_per_minute": 0},
+        {"tokens_per_day": 1.5},
+        {"usd_per_day": 0},
+        {"usd_per_day": -1},
+        {"usd_per_day": 1e7},
+    ],
+)
 def test_a_quota_that_is_none_is_refused_and_changes_nothing(manage, fields):
     made = called(manage.keys_create, scope="write", per_day=7)
 

@@ -12,7 +12,8 @@ from hypothesis import given, strategies as st
 from control_helpers import HeldClock
 from leeward.errors import QuotaExceeded, RateLimited
 from leeward.journal.files import OsFiles
-from leeward.server.quotas import DAY_MS, KEYS_MAX, MINUTE_MS, UNLIMITED, Quota, Quotas
+from leeward.server.quotas import UNLIMITED, Quota, Quotas
+from leeward.server.windows import DAY_MS, KEYS_MAX, MINUTE_MS
 
 MIDNIGHT = 20_000 * DAY_MS  # some day's first moment
 

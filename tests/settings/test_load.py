@@ -136,7 +136,11 @@ def test_without_a_home_the_data_directory_must_be_said():
         ("[server]\nretention_day = 1\n", "server.retention_day", 2, "storage.retention_days"),
         ("[storage]\nretry_delay_ms = [1]\n", "storage.retry_delay_ms", 2, "retry_delays_ms"),
         ("[server]\nzzz = 1\n", "server.zzz", 2, ""),
-        ("[gateway]\nzzz = 1\n", "gateway", 1, ""),
+        ("[gateway]\nzzz = 1\n", "gateway.zzz", 2, ""),
+        ("[gateway.retry]\n\nmax_atempts = 1\n", "gateway.retry.max_atempts", 3, "max_attempts"),
+        ("[gateway.retyr]\nmax_attempts = 1\n", "gateway.retyr", 1, "retry"),
+        ("[gateway]\napi_key = 'x'\n", "gateway.api_key", 2, "api_key in [[gateway.providers]]"),
+        ('"server.port" = 1\n', "server.port", 1, "port"),
     ],
 )
 def test_an_unknown_name_in_the_file_is_refused_with_the_nearest(file, text, name, line, near):
@@ -155,6 +159,7 @@ def test_an_unknown_name_in_the_file_is_refused_with_the_nearest(file, text, nam
         ("LEEWARD_GATEWAY__PORT", "LEEWARD_SERVER__PORT"),
         ("LEEWARD_PORT", "LEEWARD_SERVER__PORT"),
         ("LEEWARD_SERVER__prot", "LEEWARD_SERVER__PORT"),
+        ("LEEWARD_GATWAY__RETRY__MAX_ATTEMPTS", "LEEWARD_GATEWAY__RETRY__MAX_ATTEMPTS"),
     ],
 )
 def test_an_unknown_variable_is_refused_with_the_nearest(variable, near):
@@ -210,6 +215,21 @@ def test_an_unknown_option_is_refused_too():
             'storage.log_bytes_max is "1KiB", but must be a size such as "64MiB", from 64MiB to 1TiB',
             'log_bytes_max = "2GiB"',
         ),
+        (
+            "[gateway]\nstall_timeout_s = 0",
+            "gateway.stall_timeout_s is 0, but must be a number above 0 and up to 86400",
+            "stall_timeout_s = 30",
+        ),
+        (
+            '[gateway]\nlanguage = "it"',
+            'gateway.language is "it", but must be "en" or "de" or "fr" or "es"',
+            'language = "en"',
+        ),
+        (
+            "[gateway]\nlanguage = {x = 2024-01-01}",
+            'gateway.language is { x = 2024-01-01 }, but must be "en" or "de" or "fr" or "es"',
+            'language = "en"',
+        ),
         ("[client]\ndisabled = 'no'", 'client.disabled is "no", but must be true or false', "disabled = false"),
     ],
 )
@@ -250,12 +270,19 @@ def test_a_long_wrong_value_is_cut(file):
     assert len(message) < 200
 
 
+def test_a_value_that_lies_deep_or_is_huge_is_refused_as_every_other(file):
+    assert "port is { a = { a = { a = {" in refusal(file=file(f"[server]\nport.{'.'.join('a' * 1_500)} = 1"))[0]
+    assert "is 0xfff" in refusal(file=file(f"[server]\nport = 0x{'f' * 5_000}"))[0]
+    assert "is 0xfff" in refusal(file=file(f"[gateway]\ndeadline_s = 0x{'f' * 5_000}"))[0]
+
+
 def test_a_section_given_a_value_is_refused(file):
     assert refusal(file=file("\nserver = 3")) == (
         "server is a section, not a value",
         "leeward.toml:2",
         "write [server] on its own line",
     )
+    assert refusal(file=file("[[gateway.retry]]\n"))[0] == "gateway.retry is a section, not a list"
 
 
 @pytest.mark.parametrize(

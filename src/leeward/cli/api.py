@@ -76,6 +76,10 @@ class Api:
         """Give a JSON document that is bytes already. Raises as `get`."""
         return self._good("POST", path, body)
 
+    def put(self, path: str, document: Any) -> Answer:
+        """Put a JSON document in the place of what is there. Raises as `get`."""
+        return self._good("PUT", path, json.dumps(document).encode())
+
     def patch(self, path: str, value: object) -> Answer:
         """Change, by JSON. Raises as `get`."""
         return self._good("PATCH", path, json.dumps(value).encode())

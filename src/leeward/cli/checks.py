@@ -147,7 +147,7 @@ def _store(loaded: Loaded) -> Check:
                 'pip install "leeward[server]", or set [storage] url = "clickhouse://…"',
             )
         return Check("store", "ok", "embedded; its engine is installed")
-    from leeward.settings.tree import masked
+    from leeward.settings.sections import masked
     from leeward.store.clickhouse import ClickHouse
 
     try:
@@ -276,7 +276,7 @@ def _is_own_question(refusal: dict[str, Any]) -> bool:
 
 def _addresses(loaded: Loaded, target: Target, environ: Mapping[str, str]) -> Iterator[Check]:
     """Every address that leeward would contact. There are no others."""
-    from leeward.settings.tree import masked
+    from leeward.settings.sections import masked
 
     where = "this machine" if loopback(target.url) else "another machine"
     way = way_in_words(target.url, environ)

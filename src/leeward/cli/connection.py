@@ -27,15 +27,17 @@ SCOPES: Final = ("write", "read", "chat", "admin")
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked for, not bound
 
 
-def load_settings(options: Mapping[str, Any], config: str | None, environ: Mapping[str, str]) -> Loaded:
-    """Settings from options, environment and file.
+def load_settings(
+    options: Mapping[str, Any], config: str | None, environ: Mapping[str, str], *, references: bool = True
+) -> Loaded:
+    """Settings from options, environment and file; `references`: secrets are read from where `env:` and `file:` say.
 
     Raises:
         ConfigError: something in them is wrong.
     """
     from leeward.settings.load import load
 
-    return load(options, environ, find.config_file(config, environ))
+    return load(options, environ, find.config_file(config, environ), references=references)
 
 
 class Target(NamedTuple):
@@ -97,7 +99,7 @@ def target_of(
     given = host or environ.get("LEEWARD_HOST") or ""
     token, origin = (key, "--key") if key else (environ.get("LEEWARD_API_KEY", ""), "LEEWARD_API_KEY")
     try:
-        loaded = load_settings({"server.data_dir": data_dir}, config, environ)
+        loaded = load_settings({"server.data_dir": data_dir}, config, environ, references=False)
     except ModuleNotFoundError:
         if given and token:
             return Target(given, None, True, token, origin)  # a machine that only sends and asks

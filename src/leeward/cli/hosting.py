@@ -13,7 +13,7 @@ from leeward.cli import running
 from leeward.errors import ConfigError, LeewardError
 
 if TYPE_CHECKING:
-    from leeward.server.app import Application
+    from leeward.server.serve import Served
 
 __all__ = ["bind_or_explain", "host", "url_of"]
 
@@ -50,7 +50,7 @@ def url_of(listener: socket.socket) -> str:
 
 
 def host(
-    application: Application,
+    application: Served,
     listener: socket.socket,
     on_ready: Callable[[str], Awaitable[None]],
     *,

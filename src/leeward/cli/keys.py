@@ -22,18 +22,55 @@ __all__ = ["command"]
 
 _MEANINGS: Final = "write sends events, read asks, chat uses the gateway, admin does all."
 _COUNT: Final = click.IntRange(1, 2**53)
-
-
+_DOLLARS: Final = click.FloatRange(0.01, 1_000_000)
+_LIMITS: Final[dict[str, tuple[click.ParamType[Any], str]]] = {
+    "per_minute": (_COUNT, "Events a minute"),
+    "per_day": (_COUNT, "Events a day, UTC"),
+    "requests_per_minute": (_COUNT, "Requests to the gateway a minute"),
+    "tokens_per_day": (_COUNT, "Tokens of the gateway a day, UTC, in and out"),
+    "usd_per_day": (_DOLLARS, "US dollars of the gateway a day, UTC"),
+}
+_SHOWN: Final = {
+    "per_minute": "{:,} a minute",
+    "per_day": "{:,} a day",
+    "requests_per_minute": "{:,} requests a minute",
+    "tokens_per_day": "{:,} tokens a day",
+    "usd_per_day": "${:,.2f} a day",
+}
 _NONE: Final = 0  # what `none` on the command line becomes, as an option that is not given is None
 
 
-class _Limit(click.ParamType[int]):
-    """A number of events, or `none`."""
+class _Limit(click.ParamType[float]):
+    """A limit, or `none`."""
 
     name = "limit"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        return _NONE if value == "none" else _COUNT.convert(value, param, ctx)
+    def __init__(self, amount: click.ParamType[Any]) -> None:
+        self._amount = amount
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        limit: float = _NONE if value == "none" else self._amount.convert(value, param, ctx)
+        return limit
+
+
+def _limit_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The limits of a new key."""
+    for name, (amount, what) in reversed(_LIMITS.items()):
+        option = click.option(_option(name), type=amount, metavar="N", help=f"{what} [no limit].")
+        function = option(function)
+    return function
+
+
+def _changed_limit_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The same, of a key that may have some."""
+    for name, (amount, what) in reversed(_LIMITS.items()):
+        option = click.option(_option(name), type=_Limit(amount), metavar="N", help=f"{what}; or none [as it is].")
+        function = option(function)
+    return function
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 @group(
@@ -53,8 +90,7 @@ def command() -> None:
 @click.option("--scope", type=click.Choice(SCOPES), required=True, help=_MEANINGS)
 @click.option("--name", metavar="TEXT", help="What it is for [the scope's name].")
 @click.option("--project", metavar="NAME", default="default", help="Whose events [default].")
-@click.option("--per-minute", type=_COUNT, metavar="N", help="Events that it may bring a minute [no limit].")
-@click.option("--per-day", type=_COUNT, metavar="N", help="Events that it may bring a day, UTC [no limit].")
+@_limit_options
 @connection_options
 @click.option("--json", "as_json", is_flag=True, help="id, key, project, name and scope.")
 def create(
@@ -62,20 +98,13 @@ def create(
     scope: str,
     name: str | None,
     project: str,
-    per_minute: int | None,
-    per_day: int | None,
     as_json: bool,
-    **connection: str | None,
+    **given: Any,
 ) -> None:
     """Make a key; it is shown this once."""
-    target = target_of(**connection, environ=os.environ)
-    wanted = {
-        "scope": scope,
-        "name": name or f"{scope} key",
-        "project": project,
-        "per_minute": per_minute,
-        "per_day": per_day,
-    }
+    limits = {limit: given.pop(limit) for limit in _LIMITS}
+    target = target_of(**given, environ=os.environ)
+    wanted = {"scope": scope, "name": name or f"{scope} key", "project": project, **limits}
     try:
         made = _over_http_or_here(
             target,
@@ -159,27 +188,20 @@ def revoke(*, key_id: str, yes: bool, dry_run: bool, as_json: bool, **connection
 @command.own(
     "set-quota",
     "leeward keys set-quota ID --per-day 100000",
+    "leeward keys set-quota ID --requests-per-minute 60 --usd-per-day 5",
     "leeward keys set-quota ID --per-minute none",
 )
 @click.argument("key_id", metavar="ID", shell_complete=_complete_id)
-@click.option("--per-minute", type=_Limit(), metavar="N", help="Events a minute, or none for no limit [as it is].")
-@click.option("--per-day", type=_Limit(), metavar="N", help="Events a day, UTC, or none for no limit [as it is].")
+@_changed_limit_options
 @connection_options
 @click.option("--json", "as_json", is_flag=True, help="The key as it is now.")
-def set_quota(
-    *,
-    key_id: str,
-    per_minute: int | None,
-    per_day: int | None,
-    as_json: bool,
-    **connection: str | None,
-) -> None:
-    """Limit how many events a key may bring; it holds from the next request."""
-    given = {"per_minute": per_minute, "per_day": per_day}
-    wanted = {name: None if limit == _NONE else limit for name, limit in given.items() if limit is not None}
+def set_quota(*, key_id: str, as_json: bool, **given: Any) -> None:
+    """Limit what a key may do; it holds from the next request."""
+    limits = {name: given.pop(name) for name in _LIMITS}
+    wanted = {name: None if limit == _NONE else limit for name, limit in limits.items() if limit is not None}
     if not wanted:
-        raise click.UsageError("give --per-minute or --per-day: a number of events, or none")
-    target = target_of(**connection, environ=os.environ)
+        raise click.UsageError(f"give a limit, as a number or none: {', '.join(map(_option, _LIMITS))}")
+    target = target_of(**given, environ=os.environ)
     try:
         key = _over_http_or_here(
             target,
@@ -238,7 +260,7 @@ def _create_here(records: Any, wanted: dict[str, Any]) -> dict[str, Any]:
     projects = {project.name: project.id for project in records.list_projects()}
     if wanted["project"] not in projects:
         raise Refused(f"there is no project {wanted['project']!r}", code="project_not_found")
-    quota = Quota(wanted["per_minute"], wanted["per_day"])
+    quota = Quota(**{name: wanted[name] for name in _LIMITS})
     key, token = records.create_key(projects[wanted["project"]], wanted["scope"], wanted["name"], quota)
     return {"id": key.id, "key": token, "project": wanted["project"], "name": key.name, "scope": key.scope}
 
@@ -253,7 +275,7 @@ def _revoke_here(records: Any, key_id: str) -> dict[str, Any]:
     return _fields(key, {project.id: project.name for project in records.list_projects()})
 
 
-def _set_quota_here(records: Any, key_id: str, wanted: dict[str, int | None]) -> dict[str, Any]:
+def _set_quota_here(records: Any, key_id: str, wanted: dict[str, float | None]) -> dict[str, Any]:
     from msgspec.structs import replace
 
     key = records.set_quota(key_id, lambda quota: replace(quota, **wanted))
@@ -272,8 +294,7 @@ def _fields(key: Any, projects: dict[int, str]) -> dict[str, Any]:
         "last4": key.last4,
         "created_at": key.created_at,
         "revoked_at": key.revoked_at,
-        "per_minute": key.quota.per_minute,
-        "per_day": key.quota.per_day,
+        **{name: getattr(key.quota, name) for name in _LIMITS},
     }
 
 
@@ -282,8 +303,8 @@ def _day(time_ms: int) -> str:
 
 
 def _quota(key: dict[str, Any]) -> str:
-    limits = [f"{key[name]:,} a {name[4:]}" for name in ("per_minute", "per_day") if key.get(name) is not None]
-    return ", ".join(limits) or "no limit"
+    """What a key may do, in words; a server of before knows nothing of some limits."""
+    return ", ".join(form.format(key[name]) for name, form in _SHOWN.items() if key.get(name) is not None) or "no limit"
 
 
 def _state(key: dict[str, Any]) -> str:

@@ -50,6 +50,7 @@ class _Top(LazyGroup):
         "keys": "Make, list and revoke keys.",
         "config": "Look at the settings and where they come from.",
         "spool": "Look at events that wait on this machine, send or delete them.",
+        "chaos": "Break a provider on purpose, to see that answers keep coming.",
         "doctor": "Check all that must work, with one event leeward.doctor, and name the cure.",
         "completion": "Print the completion script of a shell.",
     }

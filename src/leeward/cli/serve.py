@@ -21,7 +21,12 @@ from leeward.cli.terminal import Session, printable, program, show, talk
 from leeward.settings import find
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from leeward.server.app import Application
+    from leeward.server.logs import Report
+    from leeward.server.serve import Served
+    from leeward.settings.tree import Settings
 
 __all__ = ["command"]
 
@@ -48,6 +53,7 @@ _NO_TROUBLE: Final = frozenset({"ready", "stopped", "expired_days_dropped"})
 )
 @click.option("--config", metavar="FILE", help="Configuration file [./leeward.toml] (LEEWARD_CONFIG).")
 @click.option("--print-config", is_flag=True, help="Print a commented file with every default, and end.")
+@click.option("--only", metavar="PART", type=click.Choice(["gateway"]), help="Serve the gateway alone: no store, no log.")
 @click.option("--json", "as_json", is_flag=True, help="When ready, one line on stdout: url, pid, data_dir.")
 @click.pass_obj
 def command(
@@ -58,6 +64,7 @@ def command(
     data_dir: str | None,
     config: str | None,
     print_config: bool,
+    only: str | None,
     as_json: bool,
 ) -> None:
     """Start the server; Ctrl+C stops it."""
@@ -67,29 +74,46 @@ def command(
         show(sample())
         return
     session.stops_cleanly = True
-    loaded = load_settings({"server.host": host, "server.port": port, "server.data_dir": data_dir}, config, os.environ)
-    server = loaded.settings.server
+    options = {"server.host": host, "server.port": port, "server.data_dir": data_dir}
+
+    def load() -> Settings:
+        return load_settings(options, config, os.environ).settings
+
+    settings = load()
+    server = settings.server
 
     from leeward.cli.hosting import bind_or_explain, host as run_here
 
     listener = bind_or_explain(server.host, server.port, "serve", Path(server.data_dir))
 
-    from leeward.server.app import Application
     from leeward.server.logs import json_lines
 
     report = _in_words if sys.stderr.isatty() else json_lines()
-    application = Application(loaded.settings, Path(server.data_dir), report)
+    application, say_ready = (_alone if only else _whole)(settings, report, load)
 
     async def ready(url: str) -> None:
-        facts = {"url": url, "pid": os.getpid(), "data_dir": server.data_dir}
+        facts = {"url": url, "pid": os.getpid(), "data_dir": "" if only else server.data_dir}
         report("ready", facts)
-        await _say_ready(application, url)
+        await say_ready(url)
         if as_json:
             show(json.dumps(facts))
             sys.stdout.flush()
 
     run_here(application, listener, ready)
     report("stopped", {"pid": os.getpid()})
+
+
+def _whole(settings: Settings, report: Report, load: Callable[[], Settings]) -> tuple[Served, Callable[[str], Awaitable[None]]]:
+    from leeward.server.app import Application
+
+    application = Application(settings, Path(settings.server.data_dir), report, load=load)
+    return application, lambda url: _say_ready(application, url)
+
+
+def _alone(settings: Settings, report: Report, load: Callable[[], Settings]) -> tuple[Served, Callable[[str], Awaitable[None]]]:
+    from leeward.server.alone import GatewayAlone
+
+    return GatewayAlone(settings, report, load=load), lambda url: _say_alone(settings, url)
 
 
 async def _say_ready(application: Application, url: str) -> None:
@@ -110,6 +134,21 @@ async def _say_ready(application: Application, url: str) -> None:
     if not loopback(application.settings.server.host) and keys.exists():
         talk(f"warning: other machines can reach this server, and its first keys still lie in {printable(str(keys))}")
         talk("fix: put the keys where you keep secrets, then delete the file")
+    talk("Ctrl+C stops.")
+
+
+async def _say_alone(settings: Settings, url: str) -> None:
+    """What a person needs to know of a gateway that is alone."""
+    if not settings.server.keys:
+        talk("warning: no key is configured, so nobody can call this gateway")
+        talk(f"fix: {program()} keys config --scope chat makes one, and prints the lines for [[server.keys]]")
+    if not settings.gateway.providers:
+        talk("warning: no provider is configured")
+        talk(f"fix: add [[gateway.providers]]; {program()} serve --print-config shows how")
+    if not sys.stderr.isatty():
+        return
+    models = ", ".join(route.model for route in settings.gateway.routes) or "every model of every provider"
+    talk(f"leeward serves the gateway alone: {url}/v1  ({printable(models)})")
     talk("Ctrl+C stops.")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import secrets
 import shutil
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from leeward.clock import SystemClock
 from leeward.errors import ConfigError, LeewardError
+from leeward.gateway.telemetry import Telemetry
 from leeward.journal.commit import GroupCommit
 from leeward.journal.log import Log
 from leeward.server.access import Access, Failures
@@ -31,10 +33,12 @@ from leeward.server.dashboard.pages import Dashboard
 from leeward.server.dead_letters import DeadLetters
 from leeward.server.dispatch import Dispatch, Handler
 from leeward.server.door import Door
+from leeward.server.gateway_part import GatewayPart
 from leeward.server.http import BodyLimits, ByteBudget
 from leeward.server.manage import Manage
 from leeward.server.openapi import Reference
-from leeward.server.operations import Operations, PartState
+from leeward.server.operations import Operations, PartState, event_metrics, request_metrics
+from leeward.server.own_telemetry import OwnTelemetry
 from leeward.server.overview import LiveOverview
 from leeward.server.pipeline import DATA, Pipeline
 from leeward.server.query import Cursors, Query
@@ -46,7 +50,9 @@ from leeward.server.resends import Resends
 from leeward.server.road import Road
 from leeward.server.routes import ROUTES
 from leeward.server.self_check import check_refusals
+from leeward.server.spend import Spend
 from leeward.server.visibility import Visibility
+from leeward.server import chat
 from leeward.server.wires import otlp, posthog, sentry
 from leeward.server.wires.native import Ingest
 from leeward.server.writer import BlockLimits, Writer
@@ -77,8 +83,10 @@ class Application:
     """
 
     def __init__(
-        self, settings: Settings, data_dir: Path, report: Report, *, clock: Clock | None = None, demo: bool = False
+        self, settings: Settings, data_dir: Path, report: Report, *, clock: Clock | None = None, demo: bool = False,
+        load: Callable[[], Settings] | None = None,
     ) -> None:
+        self._load = load
         self.settings = settings
         self.data_dir = data_dir
         self.report = report
@@ -103,6 +111,7 @@ class Application:
         Raises:
             ConfigError: a part cannot start, and says why and what to do.
         """
+        self._loop = asyncio.get_running_loop()
         storage = self.settings.storage
         _make_private(self.data_dir)
         self.log = Log.open(str(self.data_dir / "log"), segment_bytes=storage.log_segment_bytes)
@@ -210,18 +219,26 @@ class Application:
         self._budget = ByteBudget(server.inflight_bytes_max)
         access = Access(self.control.keys, Failures(self.clock))
         road = await self._build_road(access)
+        self._build_gateway(road)
         self._dispatch = Dispatch(
             ROUTES,
-            {**self._wire_handlers(road), **self._reading_handlers(), **self._other_handlers(access)},
+            {**self._wire_handlers(road), **self._reading_handlers(), **self._other_handlers(access), **self.gateway.handlers()},
             access=access,
             sessions=self.control.sessions,
             counters=self.counters,
             allowed_hosts=_host_check(server.host, server.allowed_hosts),
             report=self.report,
-            refusals={"posthog": posthog.refusal, "otlp": otlp.refusal, "sentry": sentry.refusal},
+            refusals={
+                "posthog": posthog.refusal,
+                "otlp": otlp.refusal,
+                "sentry": sentry.refusal,
+                "openai": chat.refusal,
+            },
             note=road.note,
         )
         await check_refusals(self._dispatch)
+        await self.gateway.start()
+        self._running.append(self._stop_gateway)
         self.counters.requests.clear()
         self.counters.refused.clear()
         self.counters.wire_items.clear()
@@ -247,6 +264,10 @@ class Application:
         await asyncio.to_thread(self.quotas.load)
         self.quotas.start()
         self._running.append(self.quotas.stop)
+        self._spend = Spend(self.data_dir / "spend.json", clock=self.clock, report=self.report)
+        await asyncio.to_thread(self._spend.load)
+        self._spend.start()
+        self._running.append(self._spend.stop)
         self.refusals = Refusals(clock=self.clock)
         unpacked_bytes_max: dict[Wire, int] = {
             "native": server.body_unpacked_bytes_max,
@@ -270,6 +291,21 @@ class Application:
             report=self.report,
             scrub=self.settings.privacy.scrub,
         )
+
+    def _build_gateway(self, road: Road) -> None:
+        self._own = OwnTelemetry(road.pipeline, clock=self.clock, report=self.report)
+        self.gateway = GatewayPart(
+            self.settings,
+            clock=self.clock,
+            random=random.random,
+            budget=self._budget,
+            spend=self._spend,
+            report=self.report,
+            further=(Telemetry(self._own.give),),
+        )
+
+    def _stop_gateway(self) -> None:
+        asyncio.run_coroutine_threadsafe(self.gateway.stop(), self._loop).result()
 
     def _watch_pressure(self) -> None:
         loop = asyncio.get_running_loop()
@@ -318,7 +354,16 @@ class Application:
 
     def _other_handlers(self, access: Access) -> dict[str, Handler]:
         manage = Manage(self.control, dead_letters=self.dead_letters, pipeline=self.pipeline, budget=self._budget)
-        operations = Operations(parts=self.parts, ready=lambda: self._ready, counters=self.counters)
+        operations = Operations(
+            parts=self.parts,
+            ready=lambda: self._ready,
+            collectors=(
+                lambda: event_metrics(self.counters),
+                lambda: request_metrics(self.counters),
+                self.gateway.collect,
+            ),
+            provider=self.gateway.state_of,
+        )
         reference = Reference(ROUTES)
         overview = LiveOverview(
             store=self.store,
@@ -356,6 +401,11 @@ class Application:
             "page": pages.page,
         }
 
+    async def reload(self) -> None:
+        """Read the configuration again: the gateway's providers and routes. The rest of it needs a restart."""
+        if self._load is not None:
+            await self.gateway.reload(self._load)
+
     def stopping(self) -> None:
         """Requests may still end, but balancers should send no new ones."""
         self._ready = False
@@ -388,6 +438,7 @@ class Application:
             "store": self._store_state(),
             "writer": self._writer_state(),
             "disk": self._disk_state(),
+            **({"providers": providers} if (providers := self.gateway.state()) is not None else {}),
         }
 
     def _log_state(self) -> PartState:

@@ -133,13 +133,14 @@ class Dispatch:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         assert scope["type"] == "http"
-        request = Request(scope, receive, next(self._request_ids))
+        request = Request(scope, receive, next(self._request_ids), send)
         try:
             response = await self._answer(request)
         except ClientGone:
             return
         self._counters.requests[response.status] += 1
-        await self._send(request, response, send)
+        if not response.sent:
+            await self._send(request, response, send)
 
     async def _answer(self, request: Request) -> Response:
         try:

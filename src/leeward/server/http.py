@@ -189,12 +189,14 @@ class Request:
         "request_id",
         "route_path",
         "scope",
+        "send",
         "wire",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, request_id: str) -> None:
+    def __init__(self, scope: Scope, receive: Receive, request_id: str, send: Send | None = None) -> None:
         self.scope = scope
         self.receive = receive
+        self.send: Send = send or _nowhere  # for an answer that is pushed; see `Response.sent`
         self.request_id = request_id
         self.method: str = scope["method"]
         self.path: str = scope["path"]
@@ -251,14 +253,19 @@ class Request:
 
 
 class Response:
-    """What a handler answers."""
+    """What a handler answers. `sent`: it has pushed the answer out by itself, and only the status is of interest."""
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("body", "headers", "sent", "status")
 
-    def __init__(self, status: int, body: bytes = b"", headers: Headers | None = None) -> None:
+    def __init__(self, status: int, body: bytes = b"", headers: Headers | None = None, *, sent: bool = False) -> None:
         self.status = status
         self.body = body
         self.headers = headers if headers is not None else []
+        self.sent = sent
+
+
+async def _nowhere(message: MutableMapping[str, Any]) -> None:
+    raise AssertionError("this request has nowhere to push an answer to")
 
 
 def json_response(value: Any, status: int = 200, headers: Headers | None = None) -> Response:

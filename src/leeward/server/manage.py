@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+from msgspec.structs import asdict, replace
 
 from leeward.errors import ProtocolError
 from leeward.server.http import BodyLimits, ByteBudget, Request, Response, json_response, read_body
@@ -69,7 +70,7 @@ class Manage:
             projects[wanted.project],
             wanted.scope,
             wanted.name or wanted.scope,
-            Quota(wanted.per_minute, wanted.per_day),
+            Quota(**{field: getattr(wanted, field) for field in Quota.__struct_fields__}),
         )
         return json_response(NewKey(key.id, token, wanted.project, key.name, key.scope))
 
@@ -81,16 +82,10 @@ class Manage:
         return json_response(_key_info(key, await self._project_names()))
 
     async def keys_set_quota(self, request: Request) -> Response:
-        """Set how many events a key may bring; what the request leaves out stays."""
+        """Set how much a key may do; what the request leaves out stays."""
         wanted = await self._take(request, KeyQuota)
-
-        def change(quota: Quota) -> Quota:
-            return Quota(
-                quota.per_minute if wanted.per_minute is msgspec.UNSET else wanted.per_minute,
-                quota.per_day if wanted.per_day is msgspec.UNSET else wanted.per_day,
-            )
-
-        key = await self._control.set_quota(request.path_parameter, change)
+        given = {name: limit for name, limit in asdict(wanted).items() if limit is not msgspec.UNSET}
+        key = await self._control.set_quota(request.path_parameter, lambda quota: replace(quota, **given))
         if key is None:
             raise ProtocolError("There is no such key", code="key_not_found", status=404)
         return json_response(_key_info(key, await self._project_names()))
@@ -157,6 +152,5 @@ def _key_info(key: Key, names: dict[int, str]) -> KeyInfo:
         key.last4,
         key.created_at,
         key.revoked_at,
-        key.quota.per_minute,
-        key.quota.per_day,
+        **asdict(key.quota),
     )

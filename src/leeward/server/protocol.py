@@ -12,6 +12,7 @@ Promises  Whatever cannot be parsed, or could be read in two ways (two hosts, a 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -67,6 +68,8 @@ class LimitedProtocol(HttpToolsProtocol):
     head_timeout_s = 10.0
     body_timeout_s = 10.0  # of a body that nobody reads any more; one that is read has its reader's time-out
     connections_max = 4096
+    on_gone: Callable[[], object] | None = None  # of the request that runs: its client has left
+    on_room: Callable[[], None] | None = None  # of the answer that is pushed: the buffer has room again
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to count the time for the first head."""
@@ -102,6 +105,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_message = self._in_head = True
         self._fields_bytes = 0
         super().on_message_begin()
+        self.scope["leeward.connection"] = self  # type: ignore[typeddict-unknown-key]
 
     def on_url(self, url: bytes) -> None:
         """A part of the address."""
@@ -144,6 +148,15 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_done()
         self._body_done()
         super().connection_lost(exc)
+        if self.on_gone is not None:
+            self.on_gone()
+        self.on_gone = self.on_room = None
+
+    def resume_writing(self) -> None:
+        """The buffer has room again."""
+        super().resume_writing()
+        if self.on_room is not None:
+            self.on_room()
 
     def _count(self, size: int) -> None:
         self._fields_bytes += size

@@ -45,6 +45,8 @@ CURES: Final[dict[str, str]] = {
     "forbidden": "This key may not do that: leeward keys create with the scope that the reason names.",
     "key_in_url": "Send the key in a header and make a new one: this one may stand in logs by now.",
     "quota_exceeded": "Wait until the minute or the day ends, or allow more: leeward keys set-quota",
+    "rate_limit_exceeded": "Wait until the minute ends, or allow more: leeward keys set-quota --requests-per-minute",
+    "spend_limit_reached": "Wait until the day ends (UTC), or allow more: leeward keys set-quota",
     # too much
     "rate_limited": "Send less at once, in larger batches; clients that wait for Retry-After lose nothing.",
     "unavailable": "The server could not take it then: look at /health. Clients that try again lose nothing.",

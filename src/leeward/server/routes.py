@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from leeward.server.chaos import ChaosInfo, ChaosList, ChaosSet
 from leeward.server.refusals import RefusalList
 from leeward.server.schemas import (
     BatchAnswer,
@@ -24,6 +25,7 @@ from leeward.server.schemas import (
     KeyList,
     KeyQuota,
     NewKey,
+    ProviderList,
     ProjectCreate,
     ProjectInfo,
     ProjectList,
@@ -35,7 +37,7 @@ __all__ = ["ROUTES", "Route", "Wire"]
 
 Scope = Literal["public", "write", "read", "chat", "admin"]
 KeyIn = Literal["none", "header", "header or session", "basic", "wire"]
-Wire = Literal["native", "posthog", "otlp", "sentry"]
+Wire = Literal["native", "posthog", "otlp", "sentry", "openai"]
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +48,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     in body, query or a header of its own, where its handler finds it. `wire` also rules the form of refusals.
     """
 
-    method: Literal["GET", "POST", "DELETE", "PATCH"]
+    method: Literal["GET", "POST", "PUT", "DELETE", "PATCH"]
     path: str
     scope: Scope
     handler: str
@@ -172,7 +174,7 @@ _NATIVE: Final[tuple[Route, ...]] = (
         path="/api/keys/{id}",
         scope="admin",
         handler="keys_set_quota",
-        summary="Set how many events a key may bring; it holds from the next request.",
+        summary="Set how much a key may do; it holds from the next request.",
         takes=KeyQuota,
         gives=KeyInfo,
         statuses=(*_BODY_STATUSES, 401, 403, 429, 404),
@@ -426,4 +428,55 @@ _WIRES: Final[tuple[Route, ...]] = (
     _sentry("/api/{id}/store", "store", "Sentry: one event, in its older form."),
 )
 
-ROUTES: Final = (*_NATIVE, *_WIRES)
+# -- the gateway ---------------------------------------------------------------------------------------------------------
+
+
+def _openai(method: Literal["GET", "POST"], path: str, handler: str, summary: str) -> Route:
+    return Route(method=method, path=path, scope="chat", wire="openai", handler=handler, summary=summary)
+
+
+_GATEWAY: Final[tuple[Route, ...]] = (
+    _openai("POST", "/v1/chat/completions", "chat_completions", "OpenAI: an answer to a conversation, whole or streamed."),
+    _openai("POST", "/v1/embeddings", "chat_embeddings", "OpenAI: vectors of texts."),
+    _openai("GET", "/v1/models", "chat_models", "OpenAI: the models that may be asked for."),
+    _openai("GET", "/v1/models/{id}", "chat_model", "OpenAI: one of them."),
+    Route(
+        method="GET",
+        path="/api/providers",
+        scope="read",
+        handler="providers_list",
+        summary="Ask how each AI provider is: health, circuit breaker, limits, latency.",
+        gives=ProviderList,
+        statuses=(401, 403, 429),
+    ),
+    Route(
+        method="GET",
+        path="/api/chaos",
+        scope="admin",
+        handler="chaos_list",
+        summary="List the providers and the faults that are switched on for them.",
+        gives=ChaosList,
+        statuses=(401, 403, 429),
+    ),
+    Route(
+        method="PUT",
+        path="/api/chaos/{id}",
+        scope="admin",
+        handler="chaos_set",
+        summary="Switch a fault on for a provider; it ends by itself.",
+        takes=ChaosSet,
+        gives=ChaosInfo,
+        statuses=(*_BODY_STATUSES, 401, 403, 429, 404, 409),
+    ),
+    Route(
+        method="DELETE",
+        path="/api/chaos/{id}",
+        scope="admin",
+        handler="chaos_clear",
+        summary="Switch a provider's fault off.",
+        gives=ChaosInfo,
+        statuses=(401, 403, 429, 404),
+    ),
+)
+
+ROUTES: Final = (*_NATIVE, *_GATEWAY, *_WIRES)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from leeward.gateway.circuits import ProviderStatus
 from leeward.wire.client import NUMBER_MAX, PROCESS_PATTERN, REASON_PATTERN, REASONS_MAX
 
 __all__ = [
@@ -31,12 +32,14 @@ __all__ = [
     "ProjectCreate",
     "ProjectInfo",
     "ProjectList",
+    "ProviderList",
     "QueryAnswer",
     "RefusedEvent",
     "Replayed",
 ]
 
 Quota = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+_Dollars = Annotated[float, msgspec.Meta(ge=0.01, le=1_000_000)]
 _Name = Annotated[str, msgspec.Meta(max_length=200)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -210,20 +213,28 @@ class ClientList(msgspec.Struct):
 
 
 class KeyCreate(msgspec.Struct, forbid_unknown_fields=True):
-    """The key to make. Without a name it is called as its scope; without numbers its events are not limited."""
+    """The key to make. Without a name it is called as its scope; without numbers it is not limited."""
 
     scope: Literal["write", "read", "chat", "admin"]
     name: str = ""
     project: str = "default"
     per_minute: Quota | None = None
     per_day: Quota | None = None
+    requests_per_minute: Quota | None = None
+    tokens_per_day: Quota | None = None
+    usd_per_day: _Dollars | None = None
 
 
 class KeyQuota(msgspec.Struct, forbid_unknown_fields=True):
-    """How many events a key may bring, a minute and a UTC day; null is no limit, and what is left out stays."""
+    """How many events a key may bring, a minute and a UTC day; and what it may ask of the gateway: requests a minute,
+    tokens and US dollars a UTC day. Null is no limit, and what is left out stays.
+    """
 
     per_minute: Quota | msgspec.UnsetType | None = msgspec.UNSET
     per_day: Quota | msgspec.UnsetType | None = msgspec.UNSET
+    requests_per_minute: Quota | msgspec.UnsetType | None = msgspec.UNSET
+    tokens_per_day: Quota | msgspec.UnsetType | None = msgspec.UNSET
+    usd_per_day: _Dollars | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class KeyInfo(msgspec.Struct):
@@ -238,6 +249,9 @@ class KeyInfo(msgspec.Struct):
     revoked_at: int | None
     per_minute: int | None = None
     per_day: int | None = None
+    requests_per_minute: int | None = None
+    tokens_per_day: int | None = None
+    usd_per_day: float | None = None
 
 
 class NewKey(msgspec.Struct):
@@ -261,6 +275,13 @@ class ProjectCreate(msgspec.Struct, forbid_unknown_fields=True):
     """The project to make."""
 
     name: str
+
+
+class ProviderList(msgspec.Struct):
+    """Every provider, in the order of the configuration."""
+
+    count: int
+    providers: list[ProviderStatus]
 
 
 class ProjectInfo(msgspec.Struct):

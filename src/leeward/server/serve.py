@@ -1,19 +1,20 @@
 """Runs the application: the socket, uvicorn, signals. One process serves a machine.
 
 SIGINT and SIGTERM stop it in order: no new connections, running requests end, the log is synced, exit code 0. A second
-signal does not wait for running requests.
+signal does not wait for running requests. SIGHUP reads the configuration again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import logging
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import uvicorn
 
@@ -21,9 +22,10 @@ from leeward.errors import ConfigError
 from leeward.server.protocol import limited_protocol
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import FrameType
 
-    from leeward.server.app import Application
+    from leeward.settings.tree import Settings
 
 __all__ = ["bind", "loop_factory", "serve"]
 
@@ -31,6 +33,33 @@ BACKLOG: Final = 2048
 GC_THRESHOLD: Final = 50_000
 SWITCH_INTERVAL_S: Final = 0.001
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+class Served(Protocol):
+    """What is served: an ASGI application with parts that are started and stopped."""
+
+    settings: Settings
+    data_dir: Path
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        ...
+
+    async def start(self) -> None:
+        """Start every part; return when requests may come."""
+        ...
+
+    def stopping(self) -> None:
+        """No new requests should come."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop every part."""
+        ...
+
+    async def reload(self) -> None:
+        """Read the configuration again; what is wrong with it is reported, and the old one kept."""
+        ...
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -58,7 +87,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 async def serve(
-    application: Application,
+    application: Served,
     listener: socket.socket,
     on_ready: Callable[[], Awaitable[None]],
     *,
@@ -83,6 +112,7 @@ async def serve(
     with stop.on_signals():
         try:
             await application.start()
+            stop.reloads(asyncio.get_running_loop(), application.reload)
             gc.collect()
             gc.freeze()  # what was built at start stays: the collector need not look at it again
             gc.set_threshold(GC_THRESHOLD)
@@ -95,7 +125,7 @@ async def serve(
                 each.close()
 
 
-def _config(application: Application) -> uvicorn.Config:
+def _config(application: Served) -> uvicorn.Config:
     settings = application.settings.server
     return uvicorn.Config(
         application,
@@ -128,6 +158,7 @@ class _Stop:
         self.asked = 0
         self.server: uvicorn.Server | None = None
         self._on_stop = on_stop
+        self._reloading: set[asyncio.Task[None]] = set()
 
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:
@@ -137,6 +168,23 @@ class _Stop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def reloads(self, loop: asyncio.AbstractEventLoop, reload: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """From now on SIGHUP reads the configuration again. One at a time, in the order they were asked for."""
+        if sys.platform == "win32":
+            return
+        turn = asyncio.Lock()
+
+        async def one() -> None:
+            async with turn:
+                await reload()
+
+        def ask() -> None:
+            task = loop.create_task(one())
+            self._reloading.add(task)
+            task.add_done_callback(self._reloading.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, ask)
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler's signature
         self.asked += 1

@@ -6,58 +6,59 @@ the reference are read off these Structs. Names carry their unit; every key has 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from typing import Annotated, Any, Final, NamedTuple, get_args
+from typing import Annotated, Final, Literal
 
-import msgspec
 from msgspec import Meta
 
-__all__ = ["KEYS", "SECTIONS", "Client", "Key", "Privacy", "Section", "Server", "Settings", "Storage", "masked"]
+from leeward.settings.gateway import NAME_FORM, Gateway, Money
+from leeward.settings.keys import Array, Key, arrays_of, keys_of, sections_of
+from leeward.settings.sections import GiB, KiB, MiB, Section, secret, size
 
-KiB: Final = 1024
-MiB: Final = 1024 * KiB
-GiB: Final = 1024 * MiB
-_ADDRESS: Final = re.compile(r"([a-z+]+://)(?:([^:/?]*?)(?::(.*))?@)?([^@]*?)(\?.*)?\Z", re.DOTALL)
-_NOT_SECRET: Final = frozenset({"", "embedded"})
-TAIL_SHOWN_FROM_CHARS: Final = 24  # of a shorter secret, four characters would be too much
-
-
-def _size(minimum: int, maximum: int, description: str) -> Meta:
-    """A number of bytes; may be written as text with a unit: "64MiB"."""
-    return Meta(ge=minimum, le=maximum, description=description, extra={"size": True})
-
-
-def _secret(description: str) -> Meta:
-    """A text that is never shown whole, and may be `env:NAME` or `file:PATH`."""
-    return Meta(description=description, extra={"secret": True})
+__all__ = [
+    "ARRAYS",
+    "KEYS",
+    "SECTIONS",
+    "Client",
+    "Privacy",
+    "Report",
+    "Server",
+    "ServerKey",
+    "Settings",
+    "Storage",
+]
 
 
-def masked(secret: str) -> str:
-    """A secret as it may be shown: `…x9Qd`. Of an address only the password, and what follows a `?`, is secret."""
-    address = _ADDRESS.match(secret)
-    if address is not None:
-        scheme, user, password, rest, query = address.groups()
-        userinfo = "" if user is None else f"{user}@" if password is None else f"{user}:{_tail(password)}@"
-        return f"{scheme}{userinfo}{rest}{'' if query is None else '?…'}"
-    return secret if secret in _NOT_SECRET else _tail(secret)
+class ServerKey(Section, frozen=True, kw_only=True):
+    """A key of this server, for the gateway alone: what it may do, and how much. The key itself stands nowhere."""
 
-
-def _tail(secret: str) -> str:
-    """The last four characters of a long secret, nothing of a short one."""
-    return "…" + secret[-4:] if len(secret) >= TAIL_SHOWN_FROM_CHARS else "…"
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the configuration file. Its `repr` shows no secret."""
-
-    def __repr__(self) -> str:
-        shown = []
-        for field in msgspec.structs.fields(self):
-            value = getattr(self, field.name)
-            secret = any((meta.extra or {}).get("secret") for meta in get_args(field.type) if isinstance(meta, Meta))
-            shown.append(f"{field.name}={masked(value) if secret else value!r}")
-        return f"{type(self).__name__}({', '.join(shown)})"
+    name: Annotated[
+        str,
+        Meta(
+            max_length=64,
+            pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?\Z",
+            description="Its name in metrics and logs; empty: its number.",
+            extra={"form": NAME_FORM},
+        ),
+    ] = ""
+    sha256: Annotated[
+        str,
+        Meta(
+            pattern=r"^[0-9A-Fa-f]{64}\Z",
+            description="SHA-256 of the key, as 64 hexadecimal digits.",
+            extra={"form": "64 hexadecimal digits"},
+        ),
+    ]
+    scope: Annotated[Literal["write", "read", "chat", "admin"], Meta(description="What it may do.")]
+    requests_per_minute: Annotated[
+        Annotated[int, Meta(ge=1, le=10_000_000)] | None, Meta(description="Requests a minute; absent: any number.")
+    ] = None
+    tokens_per_day: Annotated[
+        Annotated[int, Meta(ge=1, le=1_000_000_000_000)] | None,
+        Meta(description="Tokens a day, in and out; absent: any number."),
+    ] = None
+    usd_per_day: Annotated[
+        Money | None, Meta(description="US dollars a day, by the prices of the models; absent: any sum.")
+    ] = None
 
 
 class Server(Section, frozen=True, kw_only=True):
@@ -77,12 +78,12 @@ class Server(Section, frozen=True, kw_only=True):
     connections_max: Annotated[
         int, Meta(ge=1, le=100_000, description="Open connections; further ones are refused.")
     ] = 4_096
-    body_packed_bytes_max: Annotated[int, _size(KiB, GiB, "Largest request body as it arrives, still compressed.")] = (
+    body_packed_bytes_max: Annotated[int, size(KiB, GiB, "Largest request body as it arrives, still compressed.")] = (
         20 * MiB
     )
-    body_unpacked_bytes_max: Annotated[int, _size(KiB, GiB, "Largest request body after decompression.")] = 20 * MiB
-    otlp_body_unpacked_bytes_max: Annotated[int, _size(KiB, GiB, "The same for OpenTelemetry's requests.")] = 64 * MiB
-    sentry_body_unpacked_bytes_max: Annotated[int, _size(KiB, GiB, "The same for Sentry's envelopes.")] = 100 * MiB
+    body_unpacked_bytes_max: Annotated[int, size(KiB, GiB, "Largest request body after decompression.")] = 20 * MiB
+    otlp_body_unpacked_bytes_max: Annotated[int, size(KiB, GiB, "The same for OpenTelemetry's requests.")] = 64 * MiB
+    sentry_body_unpacked_bytes_max: Annotated[int, size(KiB, GiB, "The same for Sentry's envelopes.")] = 100 * MiB
     head_timeout_s: Annotated[
         float, Meta(ge=0.1, le=3_600, description="Seconds for a request's head to arrive whole.")
     ] = 10.0
@@ -96,11 +97,14 @@ class Server(Section, frozen=True, kw_only=True):
         float, Meta(ge=0.1, le=600, description="Seconds that running requests have to end when the server stops.")
     ] = 10.0
     inflight_bytes_max: Annotated[
-        int, _size(MiB, 64 * GiB, "Bytes that all running requests together may hold; beyond it they get 429.")
+        int, size(MiB, 64 * GiB, "Bytes that all running requests together may hold; beyond it they get 429.")
     ] = 192 * MiB
     commit_latency_max_s: Annotated[
         float, Meta(ge=0.01, le=600, description="Seconds that a commit may take before new writes get 429.")
     ] = 2.0
+    keys: Annotated[
+        tuple[ServerKey, ...], Meta(description="Keys of a server that runs the gateway alone, without a store.")
+    ] = ()
 
 
 class Storage(Section, frozen=True, kw_only=True):
@@ -108,22 +112,22 @@ class Storage(Section, frozen=True, kw_only=True):
 
     url: Annotated[
         str,
-        _secret(
+        secret(
             '"embedded", or clickhouse://user:password@host:8123/database; env:NAME and file:PATH hold it elsewhere.'
         ),
     ] = "embedded"
     retention_days: Annotated[
         int, Meta(ge=1, le=3_650, description="Days after their arrival that events are kept.")
     ] = 7
-    store_memory_bytes_max: Annotated[int, _size(256 * MiB, 1_024 * GiB, "Memory that the embedded store may use.")] = (
+    store_memory_bytes_max: Annotated[int, size(256 * MiB, 1_024 * GiB, "Memory that the embedded store may use.")] = (
         2 * GiB
     )
     log_bytes_max: Annotated[
-        int, _size(64 * MiB, 1_024 * GiB, "Log not yet in the store; beyond it new events get 503.")
+        int, size(64 * MiB, 1_024 * GiB, "Log not yet in the store; beyond it new events get 503.")
     ] = 2 * GiB
-    log_segment_bytes: Annotated[int, _size(MiB, GiB, "Size of one file of the log.")] = 64 * MiB
+    log_segment_bytes: Annotated[int, size(MiB, GiB, "Size of one file of the log.")] = 64 * MiB
     block_rows_max: Annotated[int, Meta(ge=1, le=1_000_000, description="Rows of one block for the store.")] = 100_000
-    block_bytes_max: Annotated[int, _size(64 * KiB, GiB, "Bytes of one block for the store.")] = 32 * MiB
+    block_bytes_max: Annotated[int, size(64 * KiB, GiB, "Bytes of one block for the store.")] = 32 * MiB
     block_age_max_s: Annotated[
         float, Meta(ge=0.01, le=60, description="Seconds that an accepted event waits at most for its block to fill.")
     ] = 0.8
@@ -142,6 +146,18 @@ class Privacy(Section, frozen=True, kw_only=True):
     scrub: Annotated[
         bool, Meta(description="Takes secrets out of every event: under telling names, and of known forms.")
     ] = True
+    prompts: Annotated[bool, Meta(description="Whether events of the gateway carry what was asked and answered.")] = (
+        False
+    )
+
+
+class Report(Section, frozen=True, kw_only=True):
+    """Where the server's own errors are told, besides its log."""
+
+    sentry_dsn: Annotated[
+        str,
+        secret("Address of a Sentry project, with its key; empty: nowhere. env:NAME and file:PATH hold it elsewhere."),
+    ] = ""
 
 
 class Client(Section, frozen=True, kw_only=True):
@@ -155,47 +171,14 @@ class Settings(Section, frozen=True, kw_only=True):
 
     server: Server = Server()
     storage: Storage = Storage()
+    gateway: Gateway = Gateway()
     privacy: Privacy = Privacy()
+    report: Report = Report()
     client: Client = Client()
 
 
-class Key(NamedTuple):
-    """One setting, as declared: what load, show, the sample file and the schema walk over."""
-
-    name: str  # "server.port"
-    type: Any
-    default: Any
-    meta: Meta
-
-    @property
-    def section(self) -> str:
-        """The table that it stands in."""
-        return self.name.rpartition(".")[0]
-
-    @property
-    def field(self) -> str:
-        """Its name inside the table."""
-        return self.name.rpartition(".")[2]
-
-    @property
-    def size(self) -> bool:
-        """Whether it is a number of bytes."""
-        return bool((self.meta.extra or {}).get("size"))
-
-    @property
-    def secret(self) -> bool:
-        """Whether it is never shown whole."""
-        return bool((self.meta.extra or {}).get("secret"))
-
-
-def _keys_of(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[Key]:
-    for field in msgspec.structs.fields(struct):
-        name = prefix + field.name
-        if isinstance(field.type, type) and issubclass(field.type, Section):
-            yield from _keys_of(field.type, f"{name}.")
-        else:
-            yield Key(name, field.type, field.default, get_args(field.type)[1])
-
-
-KEYS: Final[dict[str, Key]] = {key.name: key for key in _keys_of(Settings)}
-SECTIONS: Final[dict[str, type[Section]]] = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+SECTIONS: Final[dict[str, type[Section]]] = dict(sections_of(Settings))
+KEYS: Final[dict[str, Key]] = {key.name: key for name, struct in SECTIONS.items() for key in keys_of(struct, name)}
+ARRAYS: Final[dict[str, Array]] = {
+    array.name: array for name, struct in SECTIONS.items() for array in arrays_of(struct, name)
+}

@@ -152,15 +152,19 @@ def test_an_older_database_is_migrated_and_a_copy_of_it_stands_beside(tmp_path):
     assert rows(restored, "SELECT * FROM keys ORDER BY id") == keys
 
 
-def first_revision_directory(data_dir, scratch):
-    """A data directory as the first leeward left it: the tables of its one revision, and its keys."""
-    shutil.copytree(opening._MIGRATIONS, scratch, ignore=shutil.ignore_patterns("r0002*", "__pycache__"))
-    opened(data_dir, migrations=scratch, head="0001")
+LATER_THAN = {"0001": ("r0002*", "r0003*"), "0002": ("r0003*",)}
+
+
+def earlier_directory(data_dir, scratch, revision):
+    """A data directory as an earlier leeward left it: the tables of its time, and its keys."""
+    shutil.copytree(opening._MIGRATIONS, scratch, ignore=shutil.ignore_patterns(*LATER_THAN[revision], "__pycache__"))
+    opened(data_dir, migrations=scratch, head=revision)
     database = sqlite3.connect(data_dir / "control.db")
+    columns = "(id, project_id, name, scope, sha256, last4, created_at, revoked_at)"
     with database:
         database.execute("INSERT INTO projects VALUES (1, 'default', 5)")
         database.execute(
-            "INSERT INTO keys VALUES ('k_old', 1, 'first', 'write', ?, 'tail', 5, NULL), "
+            f"INSERT INTO keys {columns} VALUES ('k_old', 1, 'first', 'write', ?, 'tail', 5, NULL), "
             "('k_gone', 1, 'second', 'read', ?, 'liat', 5, 6)",
             (digest("lw_old"), digest("lw_gone")),
         )
@@ -168,11 +172,12 @@ def first_revision_directory(data_dir, scratch):
     return data_dir
 
 
-def test_keys_of_the_time_before_quotas_go_on_without_a_limit_and_may_be_given_one(tmp_path):
-    data_dir = first_revision_directory(tmp_path / "data", tmp_path / "migrations")
+@pytest.mark.parametrize("revision", LATER_THAN)
+def test_keys_of_the_time_before_quotas_go_on_without_a_limit_and_may_be_given_one(tmp_path, revision):
+    data_dir = earlier_directory(tmp_path / "data", tmp_path / "migrations", revision)
 
     with Records(data_dir, clock=HeldClock()) as records:
-        assert records.started.backup == data_dir / "control-backup-0001.db"
+        assert records.started.backup == data_dir / f"control-backup-{revision}.db"
         assert records.started.first_keys is None
         assert records.keys.find("lw_old") == Identity(1, "write", "k_old", "tail", None)
         assert records.keys.find("lw_gone") is None
@@ -180,23 +185,41 @@ def test_keys_of_the_time_before_quotas_go_on_without_a_limit_and_may_be_given_o
             ("k_gone", UNLIMITED, 6),
             ("k_old", UNLIMITED, None),
         ]
-        records.set_quota("k_old", lambda quota: Quota(5, quota.per_day))
-        assert records.keys.find("lw_old").quota == Quota(5, None)
+        records.set_quota("k_old", lambda quota: Quota(5, quota.per_day, usd_per_day=0.5))
+        assert records.keys.find("lw_old").quota == Quota(5, None, usd_per_day=0.5)
 
-    assert rows(data_dir, "SELECT version_num FROM alembic_version") == [("0002",)]
-    assert "events_per" not in rows(tmp_path / "data", "SELECT sql FROM sqlite_master WHERE name = 'projects'")[0][0]
+    assert rows(data_dir, "SELECT version_num FROM alembic_version") == [(tables.HEAD,)]
+    assert "_per_" not in rows(tmp_path / "data", "SELECT sql FROM sqlite_master WHERE name = 'projects'")[0][0]
 
 
-def test_the_addition_of_quotas_that_is_cut_short_is_made_by_the_next_start(tmp_path):
-    data_dir = first_revision_directory(tmp_path / "data", tmp_path / "migrations")
+def test_a_limit_on_events_of_the_time_before_limits_on_spending_holds_on(tmp_path):
+    data_dir = earlier_directory(tmp_path / "data", tmp_path / "migrations", "0002")
+    database = sqlite3.connect(data_dir / "control.db")
+    with database:
+        database.execute("UPDATE keys SET events_per_minute_max = 60, events_per_day_max = 1000")
+    database.close()
+
+    with Records(data_dir, clock=HeldClock()) as records:
+        assert records.keys.find("lw_old").quota == Quota(60, 1000)
+
+
+@pytest.mark.parametrize(
+    ("revision", "script", "last", "twice"),
+    [
+        ("0001", "r0002_key_quotas.py", "events_per_day_max", "events_per_minute_max"),
+        ("0002", "r0003_key_spending.py", "usd_per_day_max", "tokens_per_day_max"),
+    ],
+)
+def test_the_addition_of_quotas_that_is_cut_short_is_made_by_the_next_start(tmp_path, revision, script, last, twice):
+    data_dir = earlier_directory(tmp_path / "data", tmp_path / "migrations", revision)
     halting = tmp_path / "halting"
     shutil.copytree(opening._MIGRATIONS, halting)
-    script = halting / "versions" / "r0002_key_quotas.py"
-    script.write_text(script.read_text().replace('"events_per_day_max"', '"events_per_minute_max"'))  # twice the same
+    broken = halting / "versions" / script
+    broken.write_text(broken.read_text().replace(f'"{last}"', f'"{twice}"'))  # twice the same
     with pytest.raises(ConfigError, match="duplicate column name"):
         opened(data_dir, migrations=halting)
-    assert rows(data_dir, "SELECT version_num FROM alembic_version") == [("0001",)]
-    assert "events_per" not in rows(data_dir, "SELECT sql FROM sqlite_master WHERE name = 'keys'")[0][0]
+    assert rows(data_dir, "SELECT version_num FROM alembic_version") == [(revision,)]
+    assert twice not in rows(data_dir, "SELECT sql FROM sqlite_master WHERE name = 'keys'")[0][0]
 
     with Records(data_dir, clock=HeldClock()) as records:
         assert [key.id for key in records.list_keys()] == ["k_gone", "k_old"]

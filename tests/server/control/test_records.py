@@ -47,6 +47,17 @@ def test_a_new_key_is_found_at_once_and_after_a_restart(tmp_path, clock, records
         assert again.keys.find(token) == holder
 
 
+def test_each_limit_of_a_key_comes_back_as_the_one_that_it_is(tmp_path, clock, records):
+    limits = Quota(per_minute=1, per_day=2, requests_per_minute=3, tokens_per_day=4, usd_per_day=5.25)
+    key, token = records.create_key(1, "chat", "my app", limits)
+    assert records.keys.find(token).quota == key.quota == limits
+    records.close()
+
+    with Records(tmp_path, clock=clock) as again:
+        assert again.keys.find(token).quota == limits
+        assert [each.quota for each in again.list_keys() if each.id == key.id] == [limits]
+
+
 def test_a_changed_quota_holds_from_the_next_request_and_after_a_restart(tmp_path, clock, records):
     key, token = records.create_key(1, "write", "my app", Quota(per_minute=60))
     assert records.keys.find(token).quota == key.quota == Quota(60, None)

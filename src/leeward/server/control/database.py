@@ -75,7 +75,7 @@ class Control:
         return await self._ask(lambda records: records.revoke_key(key_id))
 
     async def set_quota(self, key_id: str, change: Callable[[Quota], Quota]) -> Key | None:
-        """Change how many events a key may bring, from the next request on; None if there is no such key."""
+        """Change how much a key may do, from the next request on; None if there is no such key."""
         return await self._ask(lambda records: records.set_quota(key_id, change))
 
     async def create_sign_in_link(self, project: int = 1, scope: str = "read") -> str:

@@ -28,6 +28,13 @@ __all__ = [
 ]
 
 _ID_ALPHABET: Final = string.ascii_lowercase + string.digits
+_QUOTA_COLUMNS: Final = {  # and the quota's fields
+    "events_per_minute_max": "per_minute",
+    "events_per_day_max": "per_day",
+    "requests_per_minute_max": "requests_per_minute",
+    "tokens_per_day_max": "tokens_per_day",
+    "usd_per_day_max": "usd_per_day",
+}
 _COLUMNS: Final = [column for column in tables.keys.columns if column.name != "sha256"]
 
 
@@ -99,8 +106,7 @@ def valid(connection: Connection) -> list[tuple[bytes, Identity]]:
             columns.scope,
             columns.id,
             columns.last4,
-            columns.events_per_minute_max,
-            columns.events_per_day_max,
+            *(columns[name] for name in _QUOTA_COLUMNS),
         ).where(columns.revoked_at.is_(None))
     )
     return [(row.sha256, _identity(row)) for row in rows]
@@ -145,9 +151,9 @@ def _identity(row: Row[*tuple[Any, ...]]) -> Identity:
 
 
 def _quota(row: Row[*tuple[Any, ...]]) -> Quota:
-    return Quota(row.events_per_minute_max, row.events_per_day_max)
+    return Quota(**{field: getattr(row, name) for name, field in _QUOTA_COLUMNS.items()})
 
 
-def _limits(quota: Quota) -> dict[str, int | None]:
+def _limits(quota: Quota) -> dict[str, float | None]:
     """A quota as columns."""
-    return {"events_per_minute_max": quota.per_minute, "events_per_day_max": quota.per_day}
+    return {name: getattr(quota, field) for name, field in _QUOTA_COLUMNS.items()}

@@ -109,7 +109,7 @@ class Records:
             return key_rows.revoke(connection, key_id, self._clock.wall_ms())
 
     def set_quota(self, key_id: str, change: Callable[[Quota], Quota]) -> Key | None:
-        """Change how many events a key may bring; None if there is no such key. Raises Unavailable."""
+        """Change how much a key may do; None if there is no such key. Raises Unavailable."""
         with self._change() as connection:
             key = key_rows.select_key(connection, key_id)
             return key and key_rows.set_quota(connection, key_id, change(key.quota))

@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Double,
     ForeignKey,
     Integer,
     LargeBinary,
@@ -21,7 +22,7 @@ from sqlalchemy import (
 
 __all__ = ["HEAD", "keys", "metadata", "projects", "sessions", "sign_in_links"]
 
-HEAD: Final = "0002"  # the newest revision under migrations/versions; known here so that a start needs no Alembic
+HEAD: Final = "0003"  # the newest revision under migrations/versions; known here so that a start needs no Alembic
 
 metadata = MetaData()
 
@@ -47,6 +48,9 @@ keys = Table(
     Column("revoked_at", BigInteger),
     Column("events_per_minute_max", BigInteger),  # null: no limit
     Column("events_per_day_max", BigInteger),
+    Column("requests_per_minute_max", BigInteger),
+    Column("tokens_per_day_max", BigInteger),
+    Column("usd_per_day_max", Double),
     CheckConstraint("scope IN ('write', 'read', 'chat', 'admin')", name="keys_scope"),
 )
 

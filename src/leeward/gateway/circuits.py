@@ -1,0 +1,325 @@
+"""What is known of each provider's model: its circuit breaker, its health, the time until which it wants fewer calls.
+
+One `Circuit` a target: the same address, key and model keep theirs over a reload. Decisions take the time as an argument;
+what changes is told to `on_change`, once per change.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from leeward.gateway.latency import Latency
+from leeward.gateway.outcomes import Outcome
+from leeward.gateway.plan import Admission
+from leeward.resilience.breaker import Breaker, BreakerRules, Permit
+from leeward.resilience.health import Health
+
+if TYPE_CHECKING:
+    from leeward.clock import Clock
+    from leeward.gateway.targets import Routes, Target
+    from leeward.settings.gateway import Gateway as Settings
+
+__all__ = ["Circuit", "Circuits", "ModelStatus", "ProviderStatus"]
+
+LIMIT_S: Final = 1.0  # after a 429 that says no time; doubles with each further one
+LIMIT_MAX_S: Final = 60.0
+CREDENTIALS_OPEN_S: Final = 300.0  # a wrong key does not become right by asking again
+PROBE_WAIT_S: Final = 1.0  # while somebody else's probe is under way
+LEASE_SPARE_S: Final = 5.0
+_PHASES: Final = ("closed", "half-open", "open")
+_RANKS: Final = {"healthy": 0, "degraded": 1, "unhealthy": 2}
+
+
+class ModelStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One model of a provider, as `GET /api/providers` tells it. Times in seconds from now."""
+
+    model: str
+    breaker: str
+    health: str
+    why: str = ""
+    opens_in_s: float | None = None  # until a probe may ask it again
+    limited_for_s: float | None = None
+    calls: int = 0
+    failures: int = 0
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None  # to the first content of a stream, to a whole JSON answer
+
+
+class ProviderStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One provider: as its worst model."""
+
+    name: str
+    kind: str
+    health: str
+    breaker: str
+    models: list[ModelStatus]
+
+
+class Circuit:
+    """One target's state."""
+
+    __slots__ = (
+        "breaker",
+        "calls",
+        "failures",
+        "first_content",
+        "health",
+        "limited_until_s",
+        "limits_in_a_row",
+        "model",
+        "provider",
+        "slow_is_said",
+        "slow_s",
+        "told",
+        "trying_until_s",
+    )
+
+    def __init__(self, target: Target, rules: BreakerRules) -> None:
+        self.provider = target.provider.name
+        self.model = target.model
+        self.breaker = Breaker(rules)
+        self.health = Health()
+        self.slow_s = math.inf
+        self.slow_is_said = False
+        self.limited_until_s = 0.0
+        self.limits_in_a_row = 0
+        self.trying_until_s = 0.0  # the one call after a limit is under way, and keeps the others waiting until then
+        self.calls = 0
+        self.failures = 0
+        self.first_content = Latency()
+        self.told: dict[str, str] = {"breaker": "closed", "health": "healthy"}  # what was said of it last
+
+    def limited_for_s(self, now_s: float) -> float:
+        """How long it wants no calls, in seconds; 0: it may be called."""
+        if self.limits_in_a_row == 0:
+            return 0.0
+        return max(0.0, self.limited_until_s - now_s, self.trying_until_s - now_s)
+
+
+class Circuits:
+    """All of a gateway. Belongs to the event loops that use it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock,
+        random: Callable[[], float],
+        on_change: Callable[[str, str, str, str, str], None],
+    ) -> None:
+        self._clock = clock
+        self._random = random
+        self._on_change = on_change
+        self._circuits: dict[Hashable, Circuit] = {}
+        self._by_target: dict[Target, Circuit] = {}
+        self._rules = _rules(settings)
+
+    def know(self, routes: Routes) -> None:
+        """Go over to the targets of another configuration. Same address, key and model: same state."""
+        settings = routes.settings
+        self._rules = _rules(settings)
+        before, self._circuits, self._by_target = self._circuits, {}, {}
+        for target in routes.targets():
+            circuit = self._circuits.get(target.circuit_key) or before.get(target.circuit_key)
+            if circuit is None:
+                circuit = Circuit(target, self._rules)
+            circuit.breaker = circuit.breaker.with_rules(self._rules)
+            circuit.slow_is_said = settings.breaker.slow_s is not None
+            circuit.slow_s = settings.breaker.slow_s or target.first_token_s / 2
+            self._circuits[target.circuit_key] = circuit
+            self._by_target[target] = circuit
+
+    def of(self, target: Target) -> Circuit:
+        """Its state. A request that began before a reload still has its own."""
+        circuit = self._by_target.get(target)
+        if circuit is None:
+            circuit = self._circuits.get(target.circuit_key) or Circuit(target, self._rules)
+            self._by_target[target] = circuit
+        return circuit
+
+    # what the plan asks
+
+    def order(self, targets: Sequence[Target], now_s: float) -> Sequence[Target]:
+        """The healthier before the others, else as configured. One whose circuit is due for a probe keeps its place."""
+        if len(targets) < 2:  # noqa: PLR2004 - nothing to order
+            return targets
+        ranks = [self._rank(self.of(target), now_s) for target in targets]
+        if not any(ranks):
+            return targets
+        return [target for _, target in sorted(zip(ranks, targets, strict=True), key=_first)]
+
+    def _rank(self, circuit: Circuit, now_s: float) -> int:
+        if circuit.breaker.circuit.phase != "closed" or circuit.limits_in_a_row:
+            return 0  # it is only asked when it is due, and then to see whether it is well again
+        return _RANKS[circuit.health.state(now_s)]
+
+    def admit(self, target: Target, now_s: float) -> Admission:
+        """Leave to ask it, or why not and for how long."""
+        circuit = self.of(target)
+        if circuit.limits_in_a_row:
+            wait_s = circuit.limited_for_s(now_s)
+            if wait_s > 0:
+                return Admission(None, "limited", wait_s)
+        circuit.breaker, permit = circuit.breaker.admit(now_s)
+        if permit is None:
+            return Admission(None, "open", max(0.0, circuit.breaker.open_until_s - now_s) or PROBE_WAIT_S)
+        if circuit.limits_in_a_row:  # the others wait until this one knows
+            circuit.trying_until_s = now_s + self._rules.lease_s
+        return Admission(permit)
+
+    def force(self, targets: Sequence[Target], now_s: float) -> tuple[Target, object] | None:
+        """A probe of the one that is due soonest, though all are open."""
+        due = sorted(targets, key=lambda target: self.of(target).breaker.open_until_s)
+        for target in due:
+            circuit = self.of(target)
+            if circuit.limited_for_s(now_s) > 0:
+                continue
+            circuit.breaker, permit = circuit.breaker.force_probe(now_s)
+            if permit is not None:
+                self._tell(circuit, "breaker", "forced-probe", "every provider of the route is open")
+                circuit.told["breaker"] = "open"
+                return target, permit
+        return None
+
+    def settle(self, target: Target, permit: object, outcome: Outcome) -> None:
+        """What came of a call."""
+        assert isinstance(permit, Permit)
+        circuit = self.of(target)
+        now_s = outcome.at_s
+        circuit.calls += 1
+        if outcome.kind == "ok":
+            self._answered(circuit, permit, outcome, now_s)
+        elif outcome.is_failure:
+            circuit.failures += 1
+            circuit.trying_until_s = 0.0
+            circuit.health.seen(False, now_s)
+            if outcome.kind == "credentials":
+                self._shut(target, now_s)
+            else:
+                circuit.breaker = circuit.breaker.failed(permit, now_s, self._random)
+        else:
+            circuit.breaker = circuit.breaker.released(permit)
+            circuit.trying_until_s = 0.0
+            if outcome.kind == "rate_limited":
+                self._limit(circuit, outcome, now_s)
+        if outcome.kind != "ok" or circuit.told["breaker"] != "closed" or circuit.told["health"] != "healthy":
+            self._look(circuit, now_s, outcome.detail)
+
+    def _answered(self, circuit: Circuit, permit: Permit, outcome: Outcome, now_s: float) -> None:
+        first_s = outcome.first_s or 0.0
+        # A long answer that comes whole is no slow one, unless somebody has said what slow is.
+        slow = first_s > circuit.slow_s and (outcome.streamed or circuit.slow_is_said)
+        circuit.breaker = circuit.breaker.succeeded(permit, now_s, self._random, slow=slow)
+        circuit.health.seen(True, now_s, slow=slow)
+        circuit.first_content.add(first_s)
+        if circuit.limits_in_a_row:
+            circuit.limits_in_a_row = 0
+            self._tell(circuit, "limit", "over", "")
+        if slow:
+            self._look(circuit, now_s, "slow")
+
+    def _limit(self, circuit: Circuit, outcome: Outcome, now_s: float) -> None:
+        """It wants fewer calls: none until then. What it said before is never shortened."""
+        wait_s = outcome.retry_after_s
+        if wait_s is None:
+            wait_s = min(LIMIT_MAX_S, LIMIT_S * 2.0 ** min(circuit.limits_in_a_row, 10))
+        circuit.limits_in_a_row += 1
+        circuit.limited_until_s = max(circuit.limited_until_s, now_s + wait_s)
+        self._tell(circuit, "limit", "limited", f"{circuit.limited_until_s - now_s:.1f} s")
+
+    def _shut(self, target: Target, now_s: float) -> None:
+        """The key is refused: so it is for every model of the provider."""
+        for circuit in self._circuits.values():
+            if circuit.provider == target.provider.name and circuit.told["breaker"] != "refused":
+                circuit.breaker = circuit.breaker.force_open(now_s, CREDENTIALS_OPEN_S)
+                circuit.told["breaker"] = "refused"
+                self._tell(circuit, "credentials", "refused", "the provider does not accept the key")
+
+    def looked(self, provider: str, ok: bool, now_s: float) -> None:
+        """Somebody looked whether a provider is there."""
+        for circuit in self._circuits.values():
+            if circuit.provider == provider:
+                circuit.health.probed(ok, now_s)
+                self._look(circuit, now_s, "a look at it")
+
+    def is_due(self, provider: str, now_s: float, interval_s: float) -> bool:
+        """Whether a provider has been without traffic for so long that somebody should look."""
+        mine = [circuit for circuit in self._circuits.values() if circuit.provider == provider]
+        due = [circuit.health.is_due(now_s, interval_s, self._random) for circuit in mine]
+        return bool(due) and all(due)
+
+    def _look(self, circuit: Circuit, now_s: float, why: str) -> None:
+        """Tell what has changed."""
+        phase = circuit.breaker.state(now_s)
+        if phase != circuit.told["breaker"] and not (circuit.told["breaker"] == "refused" and phase == "open"):
+            circuit.told["breaker"] = phase
+            self._tell(circuit, "breaker", phase, circuit.breaker.why or why)
+        health = circuit.health.state(now_s)
+        if health != circuit.told["health"]:
+            circuit.told["health"] = health
+            self._tell(circuit, "health", health, why)
+
+    def _tell(self, circuit: Circuit, what: str, state: str, why: str) -> None:
+        self._on_change(circuit.provider, circuit.model, what, state, why)
+
+    # what pages and metrics ask
+
+    def status(self, routes: Routes) -> list[ProviderStatus]:
+        """Every provider of a configuration, in its order."""
+        now_s = self._clock.monotonic_s()
+        found: dict[str, list[ModelStatus]] = {name: [] for name in routes.providers}
+        for circuit in self._circuits.values():
+            if circuit.provider in found:
+                found[circuit.provider].append(_status(circuit, now_s))
+        return [
+            ProviderStatus(
+                name,
+                routes.providers[name].kind.name,
+                max((model.health for model in models), key=_RANKS.__getitem__, default="healthy"),
+                max((model.breaker for model in models), key=_PHASES.index, default="closed"),
+                models,
+            )
+            for name, models in found.items()
+        ]
+
+
+def _status(circuit: Circuit, now_s: float) -> ModelStatus:
+    phase = circuit.breaker.state(now_s)
+    until_s = circuit.breaker.open_until_s
+    limited_s = circuit.limited_for_s(now_s)
+    return ModelStatus(
+        model=circuit.model,
+        breaker=phase,
+        health=circuit.health.state(now_s),
+        why="credentials" if circuit.told["breaker"] == "refused" and phase != "closed" else circuit.breaker.why,
+        opens_in_s=round(until_s - now_s, 1) if phase == "open" and until_s != math.inf else None,
+        limited_for_s=round(limited_s, 1) or None,
+        calls=circuit.calls,
+        failures=circuit.failures,
+        latency_p50_ms=circuit.first_content.quantile_ms(0.5),
+        latency_p95_ms=circuit.first_content.quantile_ms(0.95),
+    )
+
+
+def _rules(settings: Settings) -> BreakerRules:
+    breaker = settings.breaker
+    longest_s = max([settings.first_token_timeout_s, *(each.first_token_timeout_s or 0 for each in settings.providers)])
+    return BreakerRules(
+        consecutive_failures=breaker.consecutive_failures,
+        failure_rate=breaker.failure_rate,
+        slow_rate=breaker.slow_rate,
+        window_s=breaker.window_s,
+        min_calls=breaker.min_calls,
+        open_s=breaker.open_s,
+        open_max_s=max(breaker.open_s, breaker.open_max_s),
+        probes=breaker.probes,
+        lease_s=longest_s + LEASE_SPARE_S,
+    )
+
+
+def _first(pair: tuple[int, Target]) -> int:
+    return pair[0]
