@@ -87,9 +87,11 @@ class Upstream:
             got += read
         return None
 
-    def close(self) -> None:
+    def close(self) -> bool:
+        """Hang up; whether all connections are over."""
         for writer in self._writers:
             writer.transport.abort()
+        return self.ended == self.connections
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
@@ -109,8 +111,7 @@ async def serving(*scripts: list[Step], tls=None) -> AsyncIterator[tuple[Upstrea
         yield upstream, Endpoint(Origin.of(f"{'https' if tls else 'http'}://127.0.0.1:{port}/v1"))
     finally:
         server.close()
-        upstream.close()
-        await until(lambda: upstream.ended == upstream.connections)
+        await until(upstream.close)
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -46,6 +46,11 @@ def test_the_order_of_keys_at_any_depth_does_not_count():
     assert key(one) == key(other)
 
 
+def test_the_order_of_many_fields_does_not_count():
+    fields = {f"field_{number}": number for number in range(60)}
+    assert key(fields) == key(dict(reversed(fields.items())))
+
+
 def test_the_spelling_of_numbers_and_texts_does_not_count():
     one = b'{"temperature":1.0,"top_p":1e-1,"seed":100,"messages":[{"content":"\xc3\xa9\xf0\x9f\x98\x80/"}]}'
     other = b'{ "temperature": 1, "top_p": 0.10, "seed": 1e2, "messages":[{"content":"\\u00e9\\ud83d\\ude00\\/"} ] }'

@@ -35,6 +35,16 @@ def book(clock):
     return Idempotency(KEPT_S, 8 << 20, clock=clock)
 
 
+def ended(coroutine):
+    """What it comes to; where nobody is woken, it does not wait for ever."""
+
+    async def bounded():
+        async with asyncio.timeout(10):
+            return await coroutine
+
+    return asyncio.run(bounded())
+
+
 async def turns(count=5):
     """Let the other tasks run until they wait."""
     for _ in range(count):
@@ -79,7 +89,7 @@ async def _later(book):
 
 
 def test_a_repeat_gets_the_same_answer_and_is_told_that_it_is_one(book):
-    assert asyncio.run(_later(book)) == replay(b'{"a":1}')
+    assert ended(_later(book)) == replay(b'{"a":1}')
     statistics = book.statistics()
     assert (statistics.running, statistics.kept, statistics.replayed) == (0, 1, 1)
 
@@ -93,7 +103,7 @@ def test_who_comes_while_it_runs_waits_and_gets_the_same_answer(book):
         first.finish(200, [JSON], b"{}")
         return await asyncio.gather(*waiting)
 
-    assert asyncio.run(run()) == [replay(b"{}")] * 3
+    assert ended(run()) == [replay(b"{}")] * 3
 
 
 def test_an_answer_is_kept_for_its_time(book, clock):
@@ -104,7 +114,7 @@ def test_an_answer_is_kept_for_its_time(book, clock):
         clock.pass_s(1)
         return await claim(book)
 
-    assert isinstance(asyncio.run(run()), Claim)
+    assert isinstance(ended(run()), Claim)
     assert book.statistics().bytes == 0
 
 
@@ -114,7 +124,7 @@ def test_a_failure_that_may_pass_is_kept_for_nobody_and_the_next_tries_again(boo
         (await claim(book)).finish(status, [JSON], b"{}")
         return await claim(book)
 
-    assert isinstance(asyncio.run(run()), Claim)
+    assert isinstance(ended(run()), Claim)
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
@@ -123,7 +133,7 @@ def test_a_refusal_of_the_request_itself_is_an_answer(book, status):
         (await claim(book)).finish(status, [JSON], b"{}")
         return await claim(book)
 
-    assert asyncio.run(run()) == replay(b"{}", status)
+    assert ended(run()) == replay(b"{}", status)
 
 
 def test_of_those_who_wait_for_a_failure_the_first_tries_again_and_the_others_wait_for_it(book):
@@ -139,7 +149,7 @@ def test_of_those_who_wait_for_a_failure_the_first_tries_again_and_the_others_wa
         second.finish(200, [JSON], b"{}")
         return await asyncio.gather(*waiting[1:])
 
-    assert asyncio.run(run()) == [replay(b"{}")] * 2
+    assert ended(run()) == [replay(b"{}")] * 2
 
 
 def test_an_owner_that_is_cancelled_leaves_it_to_the_next(book):
@@ -155,7 +165,7 @@ def test_an_owner_that_is_cancelled_leaves_it_to_the_next(book):
         owner.cancel()
         return await waiting
 
-    assert isinstance(asyncio.run(run()), Claim)
+    assert isinstance(ended(run()), Claim)
 
 
 def test_one_that_waits_and_is_cancelled_takes_nobody_with_it(book):
@@ -163,24 +173,28 @@ def test_one_that_waits_and_is_cancelled_takes_nobody_with_it(book):
         first = await claim(book)
         gone, stays = (asyncio.ensure_future(claim(book)) for _ in range(2))
         await turns()
+        assert book.statistics().waiting == 2
         gone.cancel()
         await turns()
+        assert book.statistics().waiting == 1
         first.finish(200, [JSON], b"{}")
         return gone.cancelled(), await stays
 
-    assert asyncio.run(run()) == (True, replay(b"{}"))
+    assert ended(run()) == (True, replay(b"{}"))
 
 
-def test_one_that_is_cancelled_in_the_moment_of_the_answer_takes_nobody_with_it(book):
+@pytest.mark.parametrize("cancelled_first", [True, False])
+def test_one_that_is_cancelled_in_the_moment_of_the_answer_takes_nobody_with_it(book, cancelled_first):
     async def run():
         first = await claim(book)
         gone, stays = (asyncio.ensure_future(claim(book)) for _ in range(2))
         await turns()
-        first.abandon()
-        gone.cancel()
+        at_once = [gone.cancel, first.abandon]
+        for each in at_once if cancelled_first else reversed(at_once):
+            each()
         return await stays
 
-    assert isinstance(asyncio.run(run()), Claim)
+    assert isinstance(ended(run()), Claim)
 
 
 def test_leaving_a_claim_that_is_finished_changes_nothing(book):
@@ -190,7 +204,7 @@ def test_leaving_a_claim_that_is_finished_changes_nothing(book):
             first.finish(200, [JSON], b"2")
         return await claim(book)
 
-    assert asyncio.run(run()).body == b"1"
+    assert ended(run()).body == b"1"
 
 
 def test_who_has_waited_for_long_enough_is_told_to_come_later(book):
@@ -201,7 +215,7 @@ def test_who_has_waited_for_long_enough_is_told_to_come_later(book):
         first.finish(200, [JSON], b"{}")
         return refused.value
 
-    error = asyncio.run(run())
+    error = ended(run())
     assert (error.status, error.code, error.param) == (409, "idempotency_in_progress", "Idempotency-Key")
     assert error.retry_after_s > 0
 
@@ -214,7 +228,7 @@ def test_the_same_key_of_somebody_else_is_another_key(book):
         (await claim(book, who="a")).finish(200, [JSON], b"{}")
         return await claim(book, who="b")
 
-    assert isinstance(asyncio.run(run()), Claim)
+    assert isinstance(ended(run()), Claim)
 
 
 @pytest.mark.parametrize("finished", [True, False], ids=["finished", "running"])
@@ -227,7 +241,7 @@ def test_the_same_key_with_another_body_is_refused_while_it_runs_and_later(book,
             await claim(book, body=b'{"a":2}')
         return refused.value
 
-    error = asyncio.run(run())
+    error = ended(run())
     assert (error.status, error.code, error.param) == (409, "idempotency_conflict", "Idempotency-Key")
     assert book.statistics().conflicts == 1
 
@@ -239,14 +253,14 @@ def test_the_path_belongs_to_the_request():
 @pytest.mark.parametrize("key", ["", "a" * 256, "a b", "a\x7f", "ä", "\x00", "a\n"])
 def test_a_key_that_is_none_is_refused(book, key):
     with pytest.raises(RequestInvalid) as refused:
-        asyncio.run(claim(book, key))
+        ended(claim(book, key))
     error = refused.value
     assert (error.status, error.code, error.param) == (400, "idempotency_key_invalid", "Idempotency-Key")
 
 
 @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=255))
 def test_any_visible_ascii_is_a_key(key):
-    assert isinstance(asyncio.run(claim(Idempotency(1, 1 << 20, clock=HeldClock()), key)), Claim)
+    assert isinstance(ended(claim(Idempotency(1, 1 << 20, clock=HeldClock()), key)), Claim)
 
 
 # Streams
@@ -268,7 +282,7 @@ def test_a_stream_is_passed_on_at_once_and_replayed_whole(book):
         assert reader.told[-1] == "end"
         return await waiting, await claim(book)
 
-    assert asyncio.run(run()) == (replay(b"data: 1\n\ndata: [DONE]\n\n", is_stream=True),) * 2
+    assert ended(run()) == (replay(b"data: 1\n\ndata: [DONE]\n\n", is_stream=True),) * 2
 
 
 def test_a_slow_reader_is_felt_through_the_recording(book):
@@ -281,7 +295,7 @@ def test_a_slow_reader_is_felt_through_the_recording(book):
         assert recording.on_room is called
         return recording.data(b"x")
 
-    assert asyncio.run(run()) is False
+    assert ended(run()) is False
 
 
 def test_a_stream_that_is_cut_is_kept_for_nobody(book):
@@ -292,7 +306,7 @@ def test_a_stream_that_is_cut_is_kept_for_nobody(book):
             recording.data(b"data: 1\n\n")
         return await claim(book)
 
-    assert isinstance(asyncio.run(run()), Claim)
+    assert isinstance(ended(run()), Claim)
     assert book.statistics().bytes == 0
 
 
@@ -301,7 +315,7 @@ def test_a_stream_that_never_began_is_kept_for_nobody(book):
         (await claim(book)).recording(Reader()).finish()
         return await claim(book)
 
-    assert isinstance(asyncio.run(run()), Claim)
+    assert isinstance(ended(run()), Claim)
 
 
 def test_a_stream_too_large_to_keep_goes_on_and_its_repeats_are_told_to_come_later(book):
@@ -322,7 +336,7 @@ def test_a_stream_too_large_to_keep_goes_on_and_its_repeats_are_told_to_come_lat
             recording.finish()
         return reader.told, await claim(book)
 
-    told, after = asyncio.run(run())
+    told, after = ended(run())
     assert len(told) == 5
     assert isinstance(after, Claim)
     assert book.statistics().bytes == 0
@@ -339,7 +353,7 @@ def test_a_whole_answer_too_large_to_keep_reaches_those_who_wait_and_throws_nobo
         first.finish(200, [JSON], large)
         return await waiting, await claim(book), await claim(book, "other")
 
-    waited, after, other = asyncio.run(run())
+    waited, after, other = ended(run())
     assert waited.body == large
     assert isinstance(after, Claim)
     assert isinstance(other, Replay)
@@ -358,7 +372,7 @@ def test_without_room_the_answer_kept_first_goes_first(clock):
         (await claim(book, "e")).finish(200, [JSON], b"x" * (8 * OVERHEAD_BYTES))
         return kept, book.statistics()
 
-    kept, statistics = asyncio.run(run())
+    kept, statistics = ended(run())
     assert kept == [True, True, True, False]
     assert (statistics.kept, statistics.bytes) == (2, 10 * OVERHEAD_BYTES)
 
@@ -380,7 +394,7 @@ def test_what_is_recorded_counts_and_makes_room_but_what_is_under_way_is_never_t
             each.finish()
         return await claim(book, "one"), await claim(book, "two")
 
-    one, two = asyncio.run(run())
+    one, two = ended(run())
     assert isinstance(one, Replay)
     assert isinstance(two, Claim)
 

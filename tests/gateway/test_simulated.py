@@ -31,9 +31,14 @@ TOOLS = [
 ]
 
 
+async def bounded(steps):
+    async with asyncio.timeout(30):  # an alarm for what hangs
+        return await steps
+
+
 def run(steps, factory=None):
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(steps)
+        return runner.run(bounded(steps))
 
 
 def answer(body, path="/v1/chat/completions", *, method="POST", fault=None, **options):
@@ -302,7 +307,7 @@ def test_what_is_no_request_is_refused_in_openais_form(body):
     assert came.json()["error"]["message"].startswith("Simulated: ")
 
 
-SCHEMA_WORDS = (
+SCHEMA_WORDS = (  # noqa: SIM905 - words
     "type function name parameters properties items enum anyOf $ref minItems json_schema schema role content "
     "include_usage default const x"
 ).split()

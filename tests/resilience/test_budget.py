@@ -57,10 +57,12 @@ def test_a_repeat_that_was_not_made_is_given_back():
 
 
 def test_time_that_goes_back_brings_nothing():
-    budget = RetryBudget(floor=1.0, floor_per_s=1.0)
-    assert budget.take(100.0)
+    budget = RetryBudget(1.0, floor=1.0, floor_per_s=1.0)
+    budget.request()
+    budget.request()
+    assert [budget.take(now_s) for now_s in (100.0, 50.0, 50.0)] == [True, True, True]
 
-    assert not budget.take(50.0)
+    assert not budget.take(100.0)
     assert not budget.take(100.5)
     assert budget.take(101.0)
 

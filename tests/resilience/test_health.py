@@ -307,7 +307,6 @@ class Model:
             return
         self.forget(now_s)
         self.sign_s = now_s
-        self.calls.clear()
         self.bad = 0 if ok else self.bad + 1
         if not ok:
             self.good = 0

@@ -8,7 +8,8 @@ import json
 import pytest
 
 from leeward.server.counters import Counters
-from leeward.server.operations import Operations, PartState, public, worst_state
+from leeward.server.http import Request
+from leeward.server.operations import Operations, PartState, event_metrics, public, request_metrics, worst_state
 
 CAUSE = "no answer from unix:/var/lib/leeward/store.sock"
 PARTS = {
@@ -17,9 +18,21 @@ PARTS = {
 }
 
 
+def operations_of(*, parts=dict, counters=None):
+    counted = counters or Counters()
+    return Operations(
+        parts=parts,
+        ready=lambda: True,
+        collectors=(lambda: event_metrics(counted), lambda: request_metrics(counted)),
+        provider=lambda name: PartState("healthy"),
+    )
+
+
 def asked(handler, parts):
-    operations = Operations(parts=lambda: parts, ready=lambda: True, counters=Counters())
-    answer = asyncio.run(getattr(operations, handler)(None))
+    operations = operations_of(parts=lambda: parts)
+    answer = asyncio.run(
+        getattr(operations, handler)(Request({"method": "GET", "path": "/", "query_string": b""}, None, "1"))
+    )
     return answer.status, answer.body.decode()
 
 
@@ -56,7 +69,7 @@ def test_what_clients_lost_is_counted_by_reason_and_invented_reasons_become_one(
     counters.client_fields_ignored = 4
     for number in range(100):
         counters.count_client_lost({f"invented_{number:03}": 10})
-    operations = Operations(parts=dict, ready=lambda: True, counters=counters)
+    operations = operations_of(counters=counters)
 
     lines = asyncio.run(operations.metrics(None)).body.decode().splitlines()
 

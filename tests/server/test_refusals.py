@@ -219,6 +219,8 @@ def test_the_answer_is_for_one_project_and_empty_after_the_self_check(refusals):
 
 RAISED = {"ProtocolError", "RateLimited", "Unavailable", "QuotaExceeded", "StoreUnavailable", "Dropped"}
 OTHER_ERRORS = {"ConfigError", "LeewardError"}  # raised at the start, shown on the terminal
+# The gateway's: its callers are no senders of events, and their sentences say what to do.
+OTHER_ERRORS |= {"ProviderError", "RequestInvalid", "error_body", "error_event"}
 
 
 def codes_in(path):

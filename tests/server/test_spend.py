@@ -149,6 +149,7 @@ def test_many_small_sums_are_counted_exactly(spend):
 def test_whatever_a_provider_says_the_counts_only_grow_and_can_be_kept(tmp_path, clock, reports, spend, usd):
     spend.count("k", 7, 1.0)
     spend.count("k", -5, usd)
+    assert spend.spent("k").tokens == 7
     spend.count("k", 10**30, usd)
     spend.stop()
 

@@ -53,7 +53,9 @@ _NO_TROUBLE: Final = frozenset({"ready", "stopped", "expired_days_dropped"})
 )
 @click.option("--config", metavar="FILE", help="Configuration file [./leeward.toml] (LEEWARD_CONFIG).")
 @click.option("--print-config", is_flag=True, help="Print a commented file with every default, and end.")
-@click.option("--only", metavar="PART", type=click.Choice(["gateway"]), help="Serve the gateway alone: no store, no log.")
+@click.option(
+    "--only", metavar="PART", type=click.Choice(["gateway"]), help="Serve the gateway alone: no store, no log."
+)
 @click.option("--json", "as_json", is_flag=True, help="When ready, one line on stdout: url, pid, data_dir.")
 @click.pass_obj
 def command(
@@ -103,14 +105,18 @@ def command(
     report("stopped", {"pid": os.getpid()})
 
 
-def _whole(settings: Settings, report: Report, load: Callable[[], Settings]) -> tuple[Served, Callable[[str], Awaitable[None]]]:
+def _whole(
+    settings: Settings, report: Report, load: Callable[[], Settings]
+) -> tuple[Served, Callable[[str], Awaitable[None]]]:
     from leeward.server.app import Application
 
     application = Application(settings, Path(settings.server.data_dir), report, load=load)
     return application, lambda url: _say_ready(application, url)
 
 
-def _alone(settings: Settings, report: Report, load: Callable[[], Settings]) -> tuple[Served, Callable[[str], Awaitable[None]]]:
+def _alone(
+    settings: Settings, report: Report, load: Callable[[], Settings]
+) -> tuple[Served, Callable[[str], Awaitable[None]]]:
     from leeward.server.alone import GatewayAlone
 
     return GatewayAlone(settings, report, load=load), lambda url: _say_alone(settings, url)

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
         DeadlineExceeded,
         GatewayError,
         ModelNotFound,
+        RequestInvalid,
         RequestRefused,
         StreamCut,
         Unsupported,
     )
     from leeward.gateway.gateway import Gateway
     from leeward.gateway.replies import Chunk, Reply
-    from leeward.wire.chat import RequestInvalid
 
 __all__ = [
     "AllCircuitsOpen",
@@ -39,26 +39,28 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Chunk": "leeward.gateway.replies",
-    "Gateway": "leeward.gateway.gateway",
-    "Reply": "leeward.gateway.replies",
-    "RequestInvalid": "leeward.wire.chat",
+    "AllCircuitsOpen": "failures",
+    "AllFailed": "failures",
+    "AllLimited": "failures",
+    "Chunk": "replies",
+    "DeadlineExceeded": "failures",
+    "Gateway": "gateway",
+    "GatewayError": "failures",
+    "ModelNotFound": "failures",
+    "Reply": "replies",
+    "RequestInvalid": "failures",
+    "RequestRefused": "failures",
+    "StreamCut": "failures",
+    "Unsupported": "failures",
 }
-_FAILURES = "leeward.gateway.failures"
 
 
 def __getattr__(name: str) -> "Any":
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module  # noqa: PLC0415 - only for who asks for a name
 
-    try:
-        module = import_module(_HOMES.get(name, _FAILURES))
-    except ModuleNotFoundError as error:
-        if error.name in {"msgspec", "httptools"}:
-            raise ImportError('the gateway needs an extra: pip install "leeward[gateway]"') from error
-        raise
-    value = globals()[name] = getattr(module, name)
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     return value
 
 

@@ -99,7 +99,7 @@ class Attempt:
         except TransportError as error:
             return of_transport(error, self._now())
         record.status = exchange.status
-        if not 200 <= exchange.status < 300:  # noqa: PLR2004 - HTTP's classes
+        if not 200 <= exchange.status < 300:
             return await self._failed(exchange, send)
         if streamed:
             return await self._streamed(exchange, send, record, head, began_s)

@@ -145,7 +145,7 @@ class Circuits:
 
     def order(self, targets: Sequence[Target], now_s: float) -> Sequence[Target]:
         """The healthier before the others, else as configured. One whose circuit is due for a probe keeps its place."""
-        if len(targets) < 2:  # noqa: PLR2004 - nothing to order
+        if len(targets) < 2:
             return targets
         ranks = [self._rank(self.of(target), now_s) for target in targets]
         if not any(ranks):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import ssl
 from typing import TYPE_CHECKING, Final
 
 import httptools
@@ -266,11 +267,12 @@ class Connection(asyncio.Protocol):
                 self._frame(exchange, status, name, value.strip().lower())
         if self._head_bytes > HEAD_BYTES_MAX and sum(len(n) + len(v) for n, v in headers) > HEAD_BYTES_MAX:
             self._problem = ("too_large", "the head is larger than allowed")
-        exchange.status, exchange.headers = status, headers
+        if self._problem is None:
+            exchange.status, exchange.headers = status, headers
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
-        if not self._complete:
+        if not self._complete and self._problem is None:
             self._pieces.append(body)
 
     def on_message_complete(self) -> None:
@@ -326,14 +328,14 @@ class Connection(asyncio.Protocol):
 
     def _fire_by(self, due_s: float) -> None:
         self._due_s = due_s
-        if due_s < self._timer_s or self._timer is None:
+        if due_s < self._timer_s:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_s = due_s
             self._timer = self._loop.call_later(max(0.0, due_s - self._clock.monotonic_s()), self._fired)
 
     def _fired(self) -> None:
-        self._timer = None
+        self._timer, self._timer_s = None, math.inf
         now_s = self._clock.monotonic_s()
         exchange = self._exchange
         if now_s < self._due_s:
@@ -352,6 +354,6 @@ class Connection(asyncio.Protocol):
 
 def _loss(error: Exception | None) -> tuple[Kind, str]:
     """Why a connection that was in use is lost."""
-    if error is not None and type(error).__module__ == "ssl":  # ssl is loaded only if it is used
+    if isinstance(error, ssl.SSLError):
         return "tls", type(error).__name__
     return "reset", "the connection was lost" if error is None else type(error).__name__

@@ -121,7 +121,12 @@ class Core:
                     self._keep(caller, request, answer.body)
                 self._end(record, verdict)
                 return Answered(
-                    answer.body, record.provider, len(record.attempts), usage=answer.usage, tokens=record.tokens, cost=record.cost
+                    answer.body,
+                    record.provider,
+                    len(record.attempts),
+                    usage=answer.usage,
+                    tokens=record.tokens,
+                    cost=record.cost,
                 )
             substitute = await degraded_answer(self, run, route, request, caller, verdict)
             if substitute is None or substitute.body is None:

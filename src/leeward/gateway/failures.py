@@ -14,6 +14,8 @@ from leeward.errors import (
     Unavailable,
     UnknownModel,
 )
+from leeward.gateway import extra
+from leeward.wire.chat import RequestInvalid
 
 __all__ = [
     "AllCircuitsOpen",
@@ -22,10 +24,14 @@ __all__ = [
     "DeadlineExceeded",
     "GatewayError",
     "ModelNotFound",
+    "RequestInvalid",
     "RequestRefused",
     "StreamCut",
     "Unsupported",
 ]
+
+
+assert extra  # imported for what it says where something is missing
 
 
 class GatewayError(LeewardError):

@@ -67,6 +67,7 @@ class IdempotencyStatistics(msgspec.Struct, frozen=True):
     """What is held now, and what has happened since the start."""
 
     running: int
+    waiting: int  # requests that wait for one of these
     kept: int
     bytes: int
     replayed: int
@@ -153,7 +154,10 @@ class Idempotency:
 
     def statistics(self) -> IdempotencyStatistics:
         """How it is used."""
-        return IdempotencyStatistics(len(self._running), len(self._kept), self._bytes, self._replayed, self._conflicts)
+        waiting = sum(len(entry.waiting) for entry in self._running.values())
+        return IdempotencyStatistics(
+            len(self._running), waiting, len(self._kept), self._bytes, self._replayed, self._conflicts
+        )
 
     # For claims
 

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-
 if TYPE_CHECKING:
     from leeward.gateway.records import AttemptRecord, RequestRecord
 

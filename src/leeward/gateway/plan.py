@@ -3,16 +3,18 @@
 It yields `Send` and is sent the `Outcome`; it yields `Sleep` and is sent the time. It returns a `Verdict`.
 
 Rules     A provider that fails is left at once for the next one; there is no wait as long as another can be asked.
-          Each provider is asked once before any is asked twice. A repeat to the same provider costs of the budget, waits
-          for its Retry-After or the back-off, and happens only where the first call had no effect or asked for it.
+          Each provider that may be asked is asked once before any is asked twice. A repeat to the same provider costs of
+          the budget, waits for its Retry-After or the back-off, and happens only where the first call had no effect or
+          asked for it.
           While others could still be asked, a part of the time is kept for them.
           A provider whose circuit is open, or that asked for fewer calls, is not asked. When all circuits are open, the
           one that is due soonest still gets its probes.
+          Every permit is settled once, also when the plan is closed before it ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Container, Generator, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
@@ -112,14 +114,13 @@ def plan(
         outcomes[target] = [outcome]
         now_s = outcome.at_s
         if outcome.is_final or now_s >= deadline_s:
-            return _verdict(target, outcomes, now_s, deadline_s)
+            return _verdict(target, outcomes, waits, now_s, deadline_s)
     if not outcomes:
         return (yield from _last_one_standing(able, doors, waits, now_s, deadline_s))
-    return (
-        yield from _again(
-            outcomes, doors, retry, take_budget=take_budget, random=random, now_s=now_s, deadline_s=deadline_s
-        )
+    last, now_s = yield from _again(
+        order, outcomes, doors, retry, take_budget=take_budget, random=random, now_s=now_s, deadline_s=deadline_s
     )
+    return _verdict(last, outcomes, waits, now_s, deadline_s)
 
 
 def _ask(
@@ -136,7 +137,11 @@ def _ask(
     if others:  # an even share for each, but never more than they would wait for a first content
         left_s = deadline_s - now_s
         end_by_s -= min(others[0].first_token_s * len(others), left_s * len(others) / (len(others) + 1))
-    outcome = yield Send(target, permit, min(now_s + target.first_token_s, end_by_s), end_by_s, repeat)
+    try:
+        outcome = yield Send(target, permit, min(now_s + target.first_token_s, end_by_s), end_by_s, repeat)
+    except GeneratorExit:  # the caller is gone
+        doors.settle(target, permit, Outcome("cancelled", at_s=now_s))
+        raise
     assert isinstance(outcome, Outcome)
     doors.settle(target, permit, outcome)
     return outcome
@@ -154,10 +159,11 @@ def _last_one_standing(
         return Verdict("open", wait_s=wait_s)
     target, permit = forced
     outcome = yield from _ask(target, permit, doors, now_s, deadline_s)
-    return _verdict(target, {target: [outcome]}, outcome.at_s, deadline_s)
+    return _verdict(target, {target: [outcome]}, waits, outcome.at_s, deadline_s)
 
 
 def _again(
+    order: Sequence[Target],
     outcomes: dict[Target, list[Outcome]],
     doors: Doors,
     retry: Retry,
@@ -166,39 +172,67 @@ def _again(
     random: Callable[[], float],
     now_s: float,
     deadline_s: float,
-) -> Plan:
-    """Everybody who may be asked has been asked once: wait for the one that says that it may help."""
+) -> Generator[Step, Outcome | float, tuple[Target, float]]:
+    """Everybody who may be asked has been asked once: wait for the one that may help soonest. Who was last, and when."""
     last = next(reversed(outcomes))
-    while True:
-        delays = {
-            target: retry.delay_s(len(tries), tries[-1].retry_after_s, random)
-            for target, tries in outcomes.items()
-            if _may_repeat(target, tries, retry)
-        }
-        if not delays:
+    due: dict[Target, float] = {}  # who may be asked again, and when
+    for target, tries in outcomes.items():
+        if _may_repeat(target, tries, retry):
+            due[target] = tries[-1].at_s + retry.delay_s(len(tries), tries[-1].retry_after_s, random)
+    paid = False
+    while due:
+        target = min(due, key=due.__getitem__)
+        if due[target] >= deadline_s:
             break
-        target = min(delays, key=delays.__getitem__)
-        if now_s + delays[target] >= deadline_s or not take_budget(now_s):
+        paid = paid or take_budget(now_s)
+        if not paid:
             break
-        now = yield Sleep(delays[target])
-        assert isinstance(now, float)
-        admission = doors.admit(target, now)
-        now_s = now
-        if admission.permit is None:
-            break
-        outcome = yield from _ask(target, admission.permit, doors, now_s, deadline_s, repeat=True)
-        outcomes[target].append(outcome)
-        last, now_s = target, outcome.at_s
+        if due[target] > now_s:
+            now = yield Sleep(due[target] - now_s)
+            assert isinstance(now, float)
+            now_s = now
+        found = _first_admitted(order, outcomes, doors, now_s)  # whoever could not be asked before
+        repeat = found is None
+        if found is None:
+            del due[target]
+            found = _first_admitted((target,), {}, doors, now_s)
+            if found is None:
+                continue
+            paid = False
+        last, permit = found
+        outcome = yield from _ask(last, permit, doors, now_s, deadline_s, repeat=repeat)
+        tries = outcomes.setdefault(last, [])
+        tries.append(outcome)
+        now_s = outcome.at_s
         if outcome.is_final or now_s >= deadline_s:
             break
-    return _verdict(last, outcomes, now_s, deadline_s)
+        if _may_repeat(last, tries, retry):
+            due[last] = now_s + retry.delay_s(len(tries), outcome.retry_after_s, random)
+    return last, now_s
+
+
+def _first_admitted(
+    targets: Sequence[Target], but: Container[Target], doors: Doors, now_s: float
+) -> tuple[Target, object] | None:
+    for target in targets:
+        if target not in but:
+            permit = doors.admit(target, now_s).permit
+            if permit is not None:
+                return target, permit
+    return None
 
 
 def _may_repeat(target: Target, tries: list[Outcome], retry: Retry) -> bool:
     return tries[-1].repeatable and target.repeatable and retry.again(len(tries))
 
 
-def _verdict(target: Target, outcomes: dict[Target, list[Outcome]], now_s: float, deadline_s: float) -> Verdict:
+def _verdict(
+    target: Target,
+    outcomes: dict[Target, list[Outcome]],
+    waits: list[tuple[str, float]],
+    now_s: float,
+    deadline_s: float,
+) -> Verdict:
     last = outcomes[target][-1]
     if last.detail == UNTRANSLATABLE:  # who could have been asked in this form says more about how it went
         for other, tries in outcomes.items():
@@ -208,8 +242,9 @@ def _verdict(target: Target, outcomes: dict[Target, list[Outcome]], now_s: float
         return Verdict(last.kind, target, last)
     ends = [tries[-1] for tries in outcomes.values()]
     if all(end.kind == "rate_limited" for end in ends):
-        waits = [end.retry_after_s for end in ends if end.retry_after_s is not None]
-        return Verdict("limited", target, last, wait_s=min(waits, default=None))
+        told = [end.retry_after_s for end in ends if end.retry_after_s is not None]
+        told += [wait_s for why, wait_s in waits if why == "limited"]  # of those that were not asked
+        return Verdict("limited", target, last, wait_s=min(told, default=None))
     if now_s >= deadline_s or all(end.kind == "timeout" for end in ends if end.detail != UNTRANSLATABLE):
         return Verdict("timeout", target, last)
     return Verdict("failed", target, last)

@@ -140,7 +140,8 @@ class Run:
         self._close(target, record, outcome, began_s, asked)
         return outcome
 
-    def _close(self, target: Target, record: AttemptRecord, outcome: Outcome, began_s: float, request: ChatRequest
+    def _close(
+        self, target: Target, record: AttemptRecord, outcome: Outcome, began_s: float, request: ChatRequest
     ) -> None:
         record.duration_s = outcome.at_s - began_s
         record.outcome = outcome.kind

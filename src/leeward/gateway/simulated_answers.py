@@ -365,6 +365,6 @@ def _value(schema: Any, root: Mapping[str, Any], references: int) -> Any:
 
 def _referred(reference: str, root: Mapping[str, Any]) -> Any:
     found: Any = root
-    for part in reference.removeprefix("#").strip("/").split("/"):
+    for part in filter(None, reference.removeprefix("#").split("/")):
         found = found.get(part) if isinstance(found, Mapping) else None
     return found

@@ -134,7 +134,6 @@ class Health:
                 return
             self._forget(now_s)
             self._sign_s = now_s
-            self._buckets.clear()
             if not ok:
                 self._good = 0
                 self._bad += 1

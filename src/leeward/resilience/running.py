@@ -1,7 +1,7 @@
 """Runs a plan of calls and waits: on this thread, or in this task. What to do next is the plan's; how is decided here.
 
 A plan is a generator. It yields `Call`s and `Wait`s, is sent what a call returned, and has thrown into it what a call
-raised: cancellation and interrupts too, so that whatever it holds is given back.
+raised. Cancellation and interrupts close it, so that whatever it holds is given back, and go on.
 Limit     A function that raises StopIteration is seen as one that raises RuntimeError, as everywhere in generators.
 """
 
@@ -47,14 +47,14 @@ def run_sync(plan: Plan[R], sleep: Sleep | None = None) -> R:
                 if inspect.isawaitable(told):
                     _discard(told)
                     raise TypeError(f"{_name(step)} is async: await `call`, in the place of `call_sync`")  # noqa: TRY301 - the plan must hear of it
-            except BaseException as error:
+            except Exception as error:
                 step = plan.throw(error)
             else:
                 step = plan.send(told)
     except StopIteration as end:
         return cast("R", end.value)  # kept in no name: a degraded result holds tracebacks, and those this frame
     finally:
-        plan.close()  # an interrupt between two steps
+        plan.close()
 
 
 async def run(plan: Plan[R], sleep: Sleep | None = None) -> R:
@@ -67,14 +67,14 @@ async def run(plan: Plan[R], sleep: Sleep | None = None) -> R:
                 told = act(step)
                 if inspect.isawaitable(told):
                     told = await told
-            except BaseException as error:
+            except Exception as error:
                 step = plan.throw(error)
             else:
                 step = plan.send(told)
     except StopIteration as end:
         return cast("R", end.value)  # kept in no name: a degraded result holds tracebacks, and those this frame
     finally:
-        plan.close()  # an interrupt between two steps
+        plan.close()
 
 
 def refuse_generators(function: object) -> None:

@@ -15,6 +15,7 @@ from leeward.clock import SystemClock
 from leeward.gateway.telemetry import Telemetry, to_client
 from leeward.sender.client import Client
 from leeward.server.access import Access, Failures, Identity, KeyRing, Sessions
+from leeward.server.chat import refusal
 from leeward.server.counters import Counters
 from leeward.server.dispatch import Dispatch
 from leeward.server.gateway_part import GatewayPart
@@ -24,7 +25,6 @@ from leeward.server.quotas import Quota
 from leeward.server.routes import ROUTES
 from leeward.server.self_check import check_refusals
 from leeward.server.spend import Spend
-from leeward.server.chat import refusal
 from leeward.version import VERSION
 
 if TYPE_CHECKING:

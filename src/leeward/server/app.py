@@ -22,6 +22,7 @@ from leeward.errors import ConfigError, LeewardError
 from leeward.gateway.telemetry import Telemetry
 from leeward.journal.commit import GroupCommit
 from leeward.journal.log import Log
+from leeward.server import chat
 from leeward.server.access import Access, Failures
 from leeward.server.admission import Admission, AdmissionLimits, LoopProbe, LoopTurn
 from leeward.server.batches import Batches
@@ -38,8 +39,8 @@ from leeward.server.http import BodyLimits, ByteBudget
 from leeward.server.manage import Manage
 from leeward.server.openapi import Reference
 from leeward.server.operations import Operations, PartState, event_metrics, request_metrics
-from leeward.server.own_telemetry import OwnTelemetry
 from leeward.server.overview import LiveOverview
+from leeward.server.own_telemetry import OwnTelemetry
 from leeward.server.pipeline import DATA, Pipeline
 from leeward.server.query import Cursors, Query
 from leeward.server.quotas import Quotas
@@ -52,7 +53,6 @@ from leeward.server.routes import ROUTES
 from leeward.server.self_check import check_refusals
 from leeward.server.spend import Spend
 from leeward.server.visibility import Visibility
-from leeward.server import chat
 from leeward.server.wires import otlp, posthog, sentry
 from leeward.server.wires.native import Ingest
 from leeward.server.writer import BlockLimits, Writer
@@ -83,7 +83,13 @@ class Application:
     """
 
     def __init__(
-        self, settings: Settings, data_dir: Path, report: Report, *, clock: Clock | None = None, demo: bool = False,
+        self,
+        settings: Settings,
+        data_dir: Path,
+        report: Report,
+        *,
+        clock: Clock | None = None,
+        demo: bool = False,
         load: Callable[[], Settings] | None = None,
     ) -> None:
         self._load = load
@@ -222,7 +228,12 @@ class Application:
         self._build_gateway(road)
         self._dispatch = Dispatch(
             ROUTES,
-            {**self._wire_handlers(road), **self._reading_handlers(), **self._other_handlers(access), **self.gateway.handlers()},
+            {
+                **self._wire_handlers(road),
+                **self._reading_handlers(),
+                **self._other_handlers(access),
+                **self.gateway.handlers(),
+            },
             access=access,
             sessions=self.control.sessions,
             counters=self.counters,

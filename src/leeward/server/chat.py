@@ -201,9 +201,9 @@ def refusal(request: Request, error: LeewardError) -> Response:
     if isinstance(error, ProtocolError):
         status = error.status
         param = error.param if isinstance(error, RequestInvalid) else ""
-        if status == 401:  # noqa: PLR2004 - HTTP's own number
+        if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
-        elif status == 409:  # noqa: PLR2004
+        elif status == 409:
             headers.append(DO_NOT_REPEAT)
     elif isinstance(error, RetryableError):
         status = 429 if isinstance(error, RateLimited) else 503

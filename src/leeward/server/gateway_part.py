@@ -6,12 +6,11 @@ The same part serves beside the telemetry pipeline and alone (`serve --only gate
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
+from typing import TYPE_CHECKING, Final
 
 from leeward.errors import ConfigError, ProtocolError
 from leeward.gateway.core import Core
+from leeward.gateway.exposition import exposition
 from leeward.gateway.idempotency import Idempotency
 from leeward.gateway.log import AttemptLog
 from leeward.gateway.metrics import GatewayMetrics
@@ -104,7 +103,7 @@ class GatewayPart:
 
     def collect(self) -> Iterator[Metric]:
         """What `/metrics` shows of it."""
-        return self.metrics.collect(self.core.providers, self.core.budget.statistics)
+        return exposition(self.metrics, self.core.providers(), self.core.budget.statistics())
 
     def state(self) -> PartState | None:
         """How the providers are, for `/health`; None without any."""

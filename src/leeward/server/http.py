@@ -264,7 +264,7 @@ class Response:
         self.sent = sent
 
 
-async def _nowhere(message: MutableMapping[str, Any]) -> None:
+async def _nowhere(message: MutableMapping[str, Any]) -> None:  # noqa: ARG001 - as every `send`
     raise AssertionError("this request has nowhere to push an answer to")
 
 

@@ -25,10 +25,10 @@ from leeward.server.schemas import (
     KeyList,
     KeyQuota,
     NewKey,
-    ProviderList,
     ProjectCreate,
     ProjectInfo,
     ProjectList,
+    ProviderList,
     QueryAnswer,
     Replayed,
 )
@@ -436,7 +436,9 @@ def _openai(method: Literal["GET", "POST"], path: str, handler: str, summary: st
 
 
 _GATEWAY: Final[tuple[Route, ...]] = (
-    _openai("POST", "/v1/chat/completions", "chat_completions", "OpenAI: an answer to a conversation, whole or streamed."),
+    _openai(
+        "POST", "/v1/chat/completions", "chat_completions", "OpenAI: an answer to a conversation, whole or streamed."
+    ),
     _openai("POST", "/v1/embeddings", "chat_embeddings", "OpenAI: vectors of texts."),
     _openai("GET", "/v1/models", "chat_models", "OpenAI: the models that may be asked for."),
     _openai("GET", "/v1/models/{id}", "chat_model", "OpenAI: one of them."),

@@ -54,13 +54,16 @@ class _Chunk(Struct, gc=False):
     choices: list[_Choice] | None = None
     usage: Any = None
     error: Any = None
-    model: str | None = None
-    id: str | None = None
-    object: str | None = None
     x_groq: Any = None  # Groq tells its usage here
 
 
+class _NamedChunk(_Chunk, gc=False):
+    model: str | None = None
+    id: str | None = None
+
+
 _DECODE = msgspec.json.Decoder(_Chunk).decode
+_DECODE_NAMED = msgspec.json.Decoder(_NamedChunk).decode
 _DECODE_ANY = msgspec.json.Decoder().decode
 
 
@@ -71,6 +74,8 @@ class StreamReader:
         "_answered",
         "_collect",
         "_events",
+        "_is_ascii",
+        "_is_named",
         "_open_choices",
         "_withheld_last",
         "_withhold_usage",
@@ -100,6 +105,8 @@ class StreamReader:
         self._events = Events(event_bytes_max)
         self._withhold_usage = withhold_usage
         self._withheld_last = False
+        self._is_ascii = True  # so far
+        self._is_named = False  # id and model are known
         self._collect = collect
         self._answered = False  # said something that is an answer: thoughts alone are none
         self._open_choices: dict[int, bool] = {}  # whether each choice's end is still to come
@@ -108,6 +115,8 @@ class StreamReader:
         """Take what arrived; return what may go on to the caller."""
         if self.error is not None or self.done:
             return b""
+        if not data.isascii():
+            self._is_ascii = False
         try:
             events = self._events.feed(data)
         except BadAnswer as error:
@@ -128,13 +137,13 @@ class StreamReader:
         """Look at one event; whether the caller gets it."""
         if self.error is not None or self.done:
             return False
-        if not event.isascii() and not _is_text(event):
+        if not self._is_ascii and not _is_text(event):
             return self._failed("an event is no valid UTF-8")
         if event.startswith(b"data: {"):
             data = event[6:]
             try:
                 # Several lines of data, or other lines beside it, are no JSON as they stand, and are read below.
-                chunk = _DECODE(data)
+                chunk = _DECODE(data) if self._is_named else _DECODE_NAMED(data)
             except (msgspec.DecodeError, RecursionError):
                 pass
             else:
@@ -154,7 +163,7 @@ class StreamReader:
         try:
             if kind == b"error" or not data.startswith(b"{"):
                 return self._failed_as_told(_DECODE_ANY(data))
-            chunk = _DECODE(data)
+            chunk = _DECODE_NAMED(data)
         except RecursionError:
             return self._failed("an event is nested too deeply")
         except msgspec.DecodeError as error:
@@ -176,23 +185,23 @@ class StreamReader:
     def _read(self, chunk: _Chunk, data: bytes) -> bool:
         """Take in what one event says; whether it goes on."""
         self.events += 1
-        if chunk.error or chunk.object == "error":
+        choices = chunk.choices
+        if chunk.error or (choices is None and chunk.usage is None and _is_error(data)):
             return self._failed_as_told(_DECODE_ANY(data))
-        if chunk.id and not self.id:
-            self.id = chunk.id
-        if chunk.model and not self.model:
-            self.model = chunk.model
+        if isinstance(chunk, _NamedChunk):
+            self.id = self.id or chunk.id or ""
+            self.model = self.model or chunk.model or ""
+            self._is_named = bool(self.id and self.model)
         if chunk.usage is not None or chunk.x_groq is not None:
             self._count(chunk)
-        self._withheld_last = not chunk.choices and self._withhold_usage and chunk.usage is not None
-        if chunk.choices:
-            for choice in chunk.choices:
-                if choice.delta is not None:
-                    self._hear(choice.delta)
-                if choice.finish_reason:
-                    self._close(choice.index, choice.finish_reason)
-                elif choice.index not in self._open_choices:
-                    self._open_choices[choice.index] = True
+        self._withheld_last = not choices and self._withhold_usage and chunk.usage is not None
+        for choice in choices or ():
+            if not self._answered and choice.delta is not None:
+                self._hear(choice.delta)
+            if choice.finish_reason:
+                self._close(choice.index, choice.finish_reason)
+            elif choice.index not in self._open_choices:
+                self._open_choices[choice.index] = True
         if self._collect:
             self.deltas += _deltas(chunk, self.usage)
         return self.error is None and not self._withheld_last
@@ -201,7 +210,7 @@ class StreamReader:
         """Note whether anything is said, of an answer or of thoughts on the way to one."""
         if delta.content:
             self.content = True
-            self._answered = self._answered or isinstance(delta.content, str) or bool(_text_of(delta.content)[0])
+            self._answered = isinstance(delta.content, str) or bool(_text_of(delta.content)[0])
         elif delta.reasoning_content or delta.reasoning:
             self.content = True
         elif delta.tool_calls or delta.refusal or delta.function_call or delta.audio or delta.images:
@@ -220,6 +229,12 @@ class StreamReader:
         if usage is None and isinstance(chunk.x_groq, dict):
             usage = chunk.x_groq.get("usage")
         self.usage = usage_of(usage) or self.usage
+
+
+def _is_error(data: bytes) -> bool:
+    """Whether an event without choices is an error whose members have no "error" around them."""
+    value = _DECODE_ANY(data)
+    return value.get("object") == "error" or ("message" in value and "type" in value) or "detail" in value
 
 
 def _is_text(event: bytes) -> bool:

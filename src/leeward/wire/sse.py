@@ -54,7 +54,7 @@ class Events:
         *events, tail = data.split(b"\n\n")
         if tail:
             self._keep(tail)
-        if events and len(max(events, key=len)) + 2 > self.event_bytes_max:
+        if len(data) > self.event_bytes_max and any(len(event) + 2 > self.event_bytes_max for event in events):
             raise self._too_large()
         return [event + b"\n\n" for event in events]
 

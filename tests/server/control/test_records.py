@@ -56,6 +56,8 @@ def test_each_limit_of_a_key_comes_back_as_the_one_that_it_is(tmp_path, clock, r
     with Records(tmp_path, clock=clock) as again:
         assert again.keys.find(token).quota == limits
         assert [each.quota for each in again.list_keys() if each.id == key.id] == [limits]
+    columns = "events_per_minute_max, events_per_day_max, requests_per_minute_max, tokens_per_day_max, usd_per_day_max"
+    assert rows(tmp_path, f"SELECT {columns} FROM keys WHERE id = '{key.id}'") == [(1, 2, 3, 4, 5.25)]
 
 
 def test_a_changed_quota_holds_from_the_next_request_and_after_a_restart(tmp_path, clock, records):
