@@ -66,6 +66,13 @@ def test_g12_an_address_that_no_provider_has_is_refused_with_a_cure(base_url):
     assert "pass" not in refused.value.message.replace("password", "")
 
 
+def test_g12_a_user_and_a_password_are_refused_without_being_repeated():
+    with pytest.raises(ConfigError, match="no user and no password") as refused:
+        Origin.of("https://someone:hunter2@api.example.com/v1")
+    assert "hunter2" not in str(refused.value)
+    assert "someone" not in str(refused.value)
+
+
 @pytest.mark.parametrize("base_url", ALLOWED)
 def test_g12_a_provider_s_address_is_taken_as_written(base_url):
     origin = Origin.of(base_url)

@@ -222,8 +222,10 @@ def test_a_cancelled_call_closes_its_connection_and_leaves_nothing(loop, place):
 
 
 def _is_reading(caller: Caller) -> bool:
-    connections = caller.transport._pool.sockets
-    return any(connection._exchange is not None and connection._exchange.status for connection in connections)
+    """Whether the head is there and the body is waited for."""
+    (connection,) = caller.transport._pool.sockets
+    exchange = connection._exchange
+    return exchange is not None and exchange.status and not exchange.waiter.done()
 
 
 def test_a_call_cancelled_while_it_connects_leaves_nothing(loop):

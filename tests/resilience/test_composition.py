@@ -230,6 +230,21 @@ def test_an_interrupt_while_it_waits_comes_straight_out():
     assert service.calls == 1
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_an_interrupted_call_has_given_its_place_back_when_the_interrupt_is_seen(kind):
+    breaker = CircuitBreaker()
+    guarded = policy(breaker)
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as seen:  # which holds all frames, and so the plan
+        guarded.call_sync(interrupted) if kind == "sync" else guarded.call(interrupted).send(None)
+
+    assert breaker.statistics().released == 1
+    del seen
+
+
 def raised_from(error, *causes):
     for cause, raised in zip((*causes, None), (error, *causes), strict=True):
         raised.__cause__ = cause

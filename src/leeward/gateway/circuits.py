@@ -63,6 +63,7 @@ class Circuit:
     """One target's state."""
 
     __slots__ = (
+        "account",
         "breaker",
         "calls",
         "failures",
@@ -81,6 +82,7 @@ class Circuit:
     def __init__(self, target: Target, rules: BreakerRules) -> None:
         self.provider = target.provider.name
         self.model = target.model
+        self.account = target.account
         self.breaker = Breaker(rules)
         self.health = Health()
         self.slow_s = math.inf
@@ -181,7 +183,8 @@ class Circuits:
             circuit.breaker, permit = circuit.breaker.force_probe(now_s)
             if permit is not None:
                 self._tell(circuit, "breaker", "forced-probe", "every provider of the route is open")
-                circuit.told["breaker"] = "open"
+                if circuit.told["breaker"] != "refused":
+                    circuit.told["breaker"] = "open"
                 return target, permit
         return None
 
@@ -198,7 +201,8 @@ class Circuits:
             circuit.trying_until_s = 0.0
             circuit.health.seen(False, now_s)
             if outcome.kind == "credentials":
-                self._shut(target, now_s)
+                circuit.breaker = circuit.breaker.released(permit)
+                self._shut(circuit, now_s)
             else:
                 circuit.breaker = circuit.breaker.failed(permit, now_s, self._random)
         else:
@@ -231,11 +235,14 @@ class Circuits:
         circuit.limited_until_s = max(circuit.limited_until_s, now_s + wait_s)
         self._tell(circuit, "limit", "limited", f"{circuit.limited_until_s - now_s:.1f} s")
 
-    def _shut(self, target: Target, now_s: float) -> None:
-        """The key is refused: so it is for every model of the provider."""
-        for circuit in self._circuits.values():
-            if circuit.provider == target.provider.name and circuit.told["breaker"] != "refused":
+    def _shut(self, refused: Circuit, now_s: float) -> None:
+        """The key is refused: so it is for every model that is called with it, and for none with a newer one."""
+        for circuit in {refused, *self._circuits.values()}:
+            if circuit.account != refused.account:
+                continue
+            if circuit.told["breaker"] != "refused" or circuit.breaker.state(now_s) != "open":
                 circuit.breaker = circuit.breaker.force_open(now_s, CREDENTIALS_OPEN_S)
+            if circuit.told["breaker"] != "refused":
                 circuit.told["breaker"] = "refused"
                 self._tell(circuit, "credentials", "refused", "the provider does not accept the key")
 

@@ -22,7 +22,6 @@ from leeward.gateway.run import Run, answer_headers
 from leeward.gateway.targets import routes_of
 from leeward.gateway.verdicts import OUTCOMES, error_of
 from leeward.resilience.budget import RetryBudget
-from leeward.resilience.retry import Retry
 from leeward.wire.openai_errors import DONE, error_event, error_type
 from leeward.wire.openai_whole import as_stream
 
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from leeward.gateway.degrade import Substitute
     from leeward.gateway.home import Home
     from leeward.gateway.plan import Verdict
-    from leeward.gateway.records import Degraded, Observer
+    from leeward.gateway.records import Degraded, Observer, RequestOutcome
     from leeward.gateway.sinks import Headers, Sink
     from leeward.gateway.targets import Route, Target
     from leeward.settings.gateway import Gateway as Settings
@@ -69,17 +68,7 @@ class Core:
         self.routes = routes_of(settings, self.homes.placeholders(settings))
         self.circuits = Circuits(settings, clock=clock, random=random, on_change=observer.changed)
         self.circuits.know(self.routes)
-        self._apply(settings)
-
-    def _apply(self, settings: Settings) -> None:
-        retry = settings.retry
-        self.retry = Retry(
-            attempts_max=retry.max_attempts,
-            base_s=retry.base_s,
-            cap_s=max(retry.base_s, retry.cap_s),
-            retry_after_max_s=retry.retry_after_max_s,
-        )
-        self.budget = RetryBudget(retry.budget)
+        self.budget = RetryBudget(settings.retry.budget)
         cache = settings.cache
         self.cache = AnswerCache(cache.ttl_s, cache.stale_s, cache.bytes_max)
 
@@ -89,12 +78,13 @@ class Core:
         Raises:
             ConfigError: it cannot be used; the old one stays, whole.
         """
-        old = self.routes.settings
+        routes_of(settings, self.homes.placeholders(settings))  # before anything is started for one that is refused
         addresses = await self.homes.addresses(settings)
         self.routes = routes_of(settings, addresses)
         self.circuits.know(self.routes)
-        if (old.retry, old.cache) != (settings.retry, settings.cache):
-            self._apply(settings)
+        self.budget.ratio = settings.retry.budget
+        cache = settings.cache
+        self.cache.ttl_s, self.cache.stale_s, self.cache.bytes_max = cache.ttl_s, cache.stale_s, cache.bytes_max
         await self.homes.know(settings)
 
     async def start(self) -> None:
@@ -111,40 +101,39 @@ class Core:
         record, route = self._begin(request, caller)
         run = self._run(home, record, route)
         try:
-            verdict = await self._ask(run, route, request)
-            if verdict.kind == "ok":
-                assert verdict.last is not None
-                assert verdict.target is not None
-                answer = verdict.last.answer
-                assert answer is not None
-                if route.keeps_answers:
-                    self._keep(caller, request, answer.body)
-                self._end(record, verdict)
-                return Answered(
-                    answer.body,
-                    record.provider,
-                    len(record.attempts),
-                    usage=answer.usage,
-                    tokens=record.tokens,
-                    cost=record.cost,
-                )
-            substitute = await degraded_answer(self, run, route, request, caller, verdict)
-            if substitute is None or substitute.body is None:
-                raise self._failure(record, verdict, caller)
-            self._end(record, verdict, substitute)
-            return Answered(
-                substitute.body,
-                substitute.provider,
-                len(record.attempts),
-                substitute.step,
-                substitute.age_s,
-                record.usage,
-                record.tokens,
-                record.cost,
-            )
-        except asyncio.CancelledError:
-            self._ended(record, "cancelled")
+            verdict = await self.ask(run, route.targets, request, keep=route.keeps_answers)
+            answer = None if verdict.last is None else verdict.last.answer
+            substitute = None
+            if answer is None:
+                substitute = await degraded_answer(self, run, route, request, caller, verdict)
+        except BaseException as error:
+            self._ended(record, _broken_off(error))
             raise
+        if answer is not None:
+            if route.keeps_answers:
+                self._keep(caller, request, answer.body)
+            self._end(record, verdict)
+            return Answered(
+                answer.body,
+                record.provider,
+                len(record.attempts),
+                usage=answer.usage,
+                tokens=record.tokens,
+                cost=record.cost,
+            )
+        if substitute is None or substitute.body is None:
+            raise self._failure(record, verdict, caller)
+        self._end(record, verdict, substitute)
+        return Answered(
+            substitute.body,
+            substitute.provider,
+            len(record.attempts),
+            substitute.step,
+            substitute.age_s,
+            record.usage,
+            record.tokens,
+            record.cost,
+        )
 
     async def respond_stream(self, request: ChatRequest, caller: Caller, sink: Sink) -> RequestRecord:
         """Answer in pieces. An error after the first piece is told in the stream, one before it is raised.
@@ -156,28 +145,28 @@ class Core:
         record, route = self._begin(request, caller)
         run = self._run(home, record, route, sink)
         try:
-            verdict = await self._ask(run, route, request)
-            if verdict.kind == "ok":
-                if run.stream_bytes:
-                    self._keep(caller, request, run.stream_bytes)
-                self._end(record, verdict)
-                sink.data(DONE)
-                sink.end()
-                return record
-            if verdict.kind == "cut":
-                self._cut(record, verdict, caller, sink)
-                return record
-            substitute = await degraded_answer(self, run, route, request, caller, verdict)
-            if substitute is None:
-                raise self._failure(record, verdict, caller)
-            if substitute.verdict is not None and substitute.verdict.kind == "cut":
-                self._cut(record, substitute.verdict, caller, sink)
-                return record
+            verdict = await self.ask(run, route.targets, request, keep=route.keeps_answers)
+            substitute = None
+            if verdict.kind != "ok":
+                substitute = await degraded_answer(self, run, route, request, caller, verdict)
+        except BaseException as error:
+            self._ended(record, _broken_off(error))
+            raise
+        if verdict.kind == "ok":
+            if run.stream_bytes:
+                self._keep(caller, request, run.stream_bytes)
+            self._end(record, verdict)
+            sink.data(DONE)
+            sink.end()
+        elif verdict.kind == "cut":
+            self._cut(record, verdict, caller, sink)
+        elif substitute is None:
+            raise self._failure(record, verdict, caller)
+        elif substitute.verdict is not None and substitute.verdict.kind == "cut":
+            self._cut(record, substitute.verdict, caller, sink)
+        else:
             self._end(record, verdict, substitute)
             _send_substitute(substitute, len(record.attempts), sink)
-        except asyncio.CancelledError:
-            self._ended(record, "cancelled")
-            raise
         return record
 
     def providers(self) -> list[ProviderStatus]:
@@ -215,6 +204,7 @@ class Core:
     def _run(self, home: Home, record: RequestRecord, route: Route, sink: Sink | None = None) -> Run:
         return Run(
             record,
+            self.routes,
             home.transport,
             clock=self.clock,
             observer=self.observer,
@@ -223,9 +213,6 @@ class Core:
             endpoint_of=self.homes.endpoint_of,
             sink=sink,
         )
-
-    async def _ask(self, run: Run, route: Route, request: ChatRequest) -> Verdict:
-        return await self.ask(run, route.targets, request, keep=route.keeps_answers)
 
     async def ask(
         self,
@@ -240,9 +227,7 @@ class Core:
         return await run.go(
             targets,
             request,
-            self.routes.settings,
             circuits=self.circuits,
-            retry=self.retry,
             budget=self.budget,
             keep=keep,
             degraded=degraded,
@@ -284,8 +269,8 @@ class Core:
             record.provider = substitute.provider
             self._ended(record, "degraded")
 
-    def _ended(self, record: RequestRecord, outcome: str) -> None:
-        record.outcome = outcome  # type: ignore[assignment]
+    def _ended(self, record: RequestRecord, outcome: RequestOutcome) -> None:
+        record.outcome = outcome
         record.duration_s += self.clock.monotonic_s()
         self.observer.ended(record)
 
@@ -307,6 +292,11 @@ def _send_substitute(substitute: Substitute, attempts: int, sink: Sink) -> None:
         sink.data(b"data: " + msgspec.json.encode({"object": "chat.completion.chunk", "choices": [], **note}) + b"\n\n")
     sink.data(DONE)
     sink.end()
+
+
+def _broken_off(error: BaseException) -> RequestOutcome:
+    """The caller is gone, or there is a fault of our own: whoever counts requests hears of both."""
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
 
 
 def _no_route(model: str, known: tuple[str, ...], request_id: str) -> ModelNotFound:

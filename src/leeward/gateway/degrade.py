@@ -51,11 +51,11 @@ async def degraded_answer(
         if step in {"cache", "stale-cache"}:
             found = _kept(core, run, step, request, caller)
         elif step == "smaller-model":
-            found = await _asked(core, run, step, _smaller(core, route), request)
+            found = await _asked(core, run, step, _smaller(run, route), request)
         elif step == "reduced":
             found = await _asked(core, run, step, route.targets, _reduced(request))
         else:
-            found = _static(core, run, route, caller)
+            found = _static(run, route, caller)
         if found is not None:
             return found
     return None
@@ -90,8 +90,8 @@ async def _asked(
     return _noted(Substitute(step, answer.body, provider, verdict=verdict), run)
 
 
-def _smaller(core: Core, route: Route) -> tuple[Target, ...]:
-    smaller = core.routes.by_model.get(route.smaller_model)
+def _smaller(run: Run, route: Route) -> tuple[Target, ...]:
+    smaller = run.routes.by_model.get(route.smaller_model)
     return () if smaller is None else smaller.targets
 
 
@@ -100,8 +100,8 @@ def _reduced(request: ChatRequest) -> ChatRequest | None:
     return without_tools(request) if request.needs.tools else None
 
 
-def _static(core: Core, run: Run, route: Route, caller: Caller) -> Substitute:
-    text = route.static_answer or sentence("static", caller.language or core.routes.settings.language)
+def _static(run: Run, route: Route, caller: Caller) -> Substitute:
+    text = route.static_answer or sentence("static", caller.language or run.routes.settings.language)
     answer_id = f"chatcmpl-{caller.request_id}"
     return _noted(Substitute("static", static_answer(text, route.model, answer_id, int(time.time()))), run)
 

@@ -58,6 +58,7 @@ class Homes:
         self._random = random
         self._make_transport = transport or (lambda: Transport(clock))
         self._homes: dict[asyncio.AbstractEventLoop, Home] = {}
+        self._making: dict[asyncio.AbstractEventLoop, asyncio.Task[Home]] = {}
         self.simulated: dict[str, SimulatedProvider] = {}
         self._simulated_loop: asyncio.AbstractEventLoop | None = None
         self.chaos = Chaos(clock, endpoint_at=_endpoint_at, random=random, on_change=on_change)
@@ -71,25 +72,41 @@ class Homes:
         return {each.name: PLACEHOLDER for each in settings.providers if each.kind == "simulated" and not each.base_url}
 
     async def here(self, core: Core) -> Home:
-        """The home of the running loop; made, if it is new."""
+        """The home of the running loop; made once if it is new, for however many come at the same time."""
+        home = self.running()
+        if home is not None:
+            return home
         loop = asyncio.get_running_loop()
-        self._homes = {each: home for each, home in self._homes.items() if not each.is_closed()}
-        home = self._homes[loop] = Home(self._make_transport())
+        making = self._making.get(loop)
+        if making is None:
+            self._making = {each: task for each, task in self._making.items() if not each.is_closed()}
+            making = self._making[loop] = loop.create_task(self._make(core))
+            making.add_done_callback(self._made)
+        return await asyncio.shield(making)  # one that is cancelled does not take the others' home away
+
+    async def _make(self, core: Core) -> Home:
+        loop = asyncio.get_running_loop()
         settings = core.routes.settings
         if self.placeholders(settings):
             core.routes = routes_of(settings, await self.addresses(settings))
             core.circuits.know(core.routes)
         await self.know(settings)
+        self._homes = {each: home for each, home in self._homes.items() if not each.is_closed()}
+        home = self._homes[loop] = Home(self._make_transport())
         if settings.health.active and settings.providers:
             home.looker = loop.create_task(self._look(core, home))
         return home
 
+    def _made(self, making: asyncio.Task[Home]) -> None:
+        del self._making[making.get_loop()]
+
     async def addresses(self, settings: Settings) -> dict[str, str]:
         """Start what is simulated, and say where."""
         loop = asyncio.get_running_loop()
-        if self._simulated_loop is not None and self._simulated_loop is not loop and self._simulated_loop.is_closed():
+        if self._simulated_loop is not None and self._simulated_loop.is_closed():
             self.simulated.clear()
-        self._simulated_loop = loop
+        if not self.simulated:
+            self._simulated_loop = loop
         for name in self.placeholders(settings):
             if name not in self.simulated:
                 provider = SimulatedProvider(name, seed=len(self.simulated))
@@ -117,8 +134,9 @@ class Homes:
                 home.looker.cancel()
             await home.transport.close()
         await self.chaos.know({}, (), real_may=False)
-        for name in list(self.simulated):
-            await self.simulated.pop(name).stop()
+        if self._simulated_loop is asyncio.get_running_loop():  # another loop may still call its own
+            for name in list(self.simulated):
+                await self.simulated.pop(name).stop()
 
     async def _look(self, core: Core, home: Home) -> None:
         """Look at providers without traffic. What it costs them is a list of models, or a connection."""

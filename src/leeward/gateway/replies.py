@@ -125,7 +125,8 @@ class ChunkStream:
 
     def finished(self, task: asyncio.Future[Any]) -> None:
         """The request's task has ended, if it told so or not."""
-        del task
+        if not task.cancelled():
+            task.exception()  # seen, though the reader may have left
         self.end()
 
     def _wake(self) -> None:

@@ -18,11 +18,9 @@ if TYPE_CHECKING:
     from leeward.gateway.circuits import Circuits
     from leeward.gateway.records import Degraded, Observer, RequestRecord
     from leeward.gateway.sinks import Headers, Sink
-    from leeward.gateway.targets import Provider, Target
+    from leeward.gateway.targets import Provider, Routes, Target
     from leeward.gateway.transport import Endpoint, Transport
     from leeward.resilience.budget import RetryBudget
-    from leeward.resilience.retry import Retry
-    from leeward.settings.gateway import Gateway as Settings
     from leeward.wire.chat import ChatRequest
 
 __all__ = ["Run", "answer_headers"]
@@ -41,6 +39,7 @@ class Run:
         "_transport",
         "deadline_s",
         "record",
+        "routes",
         "sink",
         "stream_bytes",
     )
@@ -48,6 +47,7 @@ class Run:
     def __init__(
         self,
         record: RequestRecord,
+        routes: Routes,
         transport: Transport,
         *,
         clock: Clock,
@@ -59,6 +59,7 @@ class Run:
     ) -> None:
         self._endpoint_of = endpoint_of
         self.record = record
+        self.routes = routes  # the configuration that it began with, to its end
         self.deadline_s = deadline_s
         self.sink = sink
         self.stream_bytes = b""  # what a streamed answer consisted of, where it is wanted
@@ -71,15 +72,14 @@ class Run:
         self,
         targets: Sequence[Target],
         request: ChatRequest,
-        settings: Settings,
         *,
         circuits: Circuits,
-        retry: Retry,
         budget: RetryBudget,
         keep: bool = False,
         degraded: Degraded = "",
     ) -> Verdict:
         """Ask until there is a verdict. A cancelled task closes the connection and frees the permit."""
+        settings = self.routes.settings
         attempt = Attempt(
             self._transport,
             self._clock,
@@ -95,7 +95,7 @@ class Run:
             targets,
             request,
             circuits,
-            retry,
+            self.routes.retry,
             take_budget=budget.take,
             random=self._random,
             now_s=self._clock.monotonic_s(),
@@ -106,19 +106,19 @@ class Run:
             while True:
                 step = steps.send(told)  # type: ignore[arg-type]  # a generator is begun with None
                 if isinstance(step, Send):
-                    told = await self._call(attempt, step, request, circuits, degraded)
+                    told = await self._call(attempt, step, request, degraded)
                 else:
                     await asyncio.sleep(step.seconds)
                     told = self._clock.monotonic_s()
         except StopIteration as end:
             verdict: Verdict = end.value
+        finally:
+            steps.close()  # of one that is under way, the permit goes back
         if keep and verdict.kind == "ok" and attempt.stream is not None:
             self.stream_bytes = attempt.stream.kept
         return verdict
 
-    async def _call(
-        self, attempt: Attempt, send: Send, asked: ChatRequest, circuits: Circuits, degraded: Degraded
-    ) -> Outcome:
+    async def _call(self, attempt: Attempt, send: Send, asked: ChatRequest, degraded: Degraded) -> Outcome:
         request = self.record
         target = send.target
         record = AttemptRecord(
@@ -132,10 +132,8 @@ class Run:
 
         try:
             outcome = await attempt.call(send, record, head)
-        except asyncio.CancelledError:
-            outcome = Outcome(kind="cancelled", at_s=self._clock.monotonic_s())
-            circuits.settle(target, send.permit, outcome)  # the plan will not hear of it
-            self._close(target, record, outcome, began_s, asked)
+        except BaseException:  # the caller is gone, or the fault is ours
+            self._close(target, record, Outcome(kind="cancelled", at_s=self._clock.monotonic_s()), began_s, asked)
             raise
         self._close(target, record, outcome, began_s, asked)
         return outcome

@@ -55,7 +55,7 @@ class Stream:
         self._sink = sink
         self._head = head
         self._clock_s = clock_s
-        self._held = b""
+        self._held: list[bytes] = []
         self._kept: list[bytes] = []  # what the caller got, for the cache; as long as it is not too much
         self._kept_bytes_left = keep_bytes_max
         self.ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -95,8 +95,8 @@ class Stream:
                 self._pass_on(ready)
         elif reader.content:
             self._commit(ready)
-        else:
-            self._held += ready
+        elif ready:
+            self._held.append(ready)
         if reader.done and reader.error is None:
             self._whole()
 
@@ -105,8 +105,8 @@ class Stream:
         self.first_content_s = self._clock_s()
         self._sink.on_room = self._exchange.resume
         self._sink.head(200, self._head())
-        held, self._held = self._held, b""
-        self._pass_on(held + ready)
+        held, self._held = self._held, []
+        self._pass_on(b"".join((*held, ready)))
 
     def _pass_on(self, data: bytes) -> None:
         if self._kept_bytes_left > 0:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from leeward.errors import ConfigError
 from leeward.gateway.origin import Endpoint, Origin
 from leeward.gateway.providers import KINDS
+from leeward.resilience.retry import Retry
 from leeward.settings.gateway import Model, Route as RouteSettings
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Target:
     """One model of one provider. Two of them are the same to the circuits if provider, address, key and model are."""
 
     __slots__ = (
+        "account",
         "circuit_key",
         "context_tokens",
         "first_token_s",
@@ -88,12 +90,9 @@ class Target:
             "chat": provider.path("chat"),
             "embeddings": provider.path("embeddings"),
         }
-        self.circuit_key = (
-            provider.name,
-            f"{provider.endpoint.origin.scheme}://{provider.endpoint.origin.authority}{provider.endpoint.origin.path}",
-            provider.api_key,
-            model.name,
-        )
+        origin = provider.endpoint.origin
+        self.account = (provider.name, f"{origin.scheme}://{origin.authority}{origin.path}", provider.api_key)
+        self.circuit_key = (*self.account, model.name)
 
     @property
     def repeatable(self) -> bool:
@@ -139,10 +138,17 @@ class Route:
 class Routes:
     """All of one configuration."""
 
-    __slots__ = ("by_model", "providers", "settings")
+    __slots__ = ("by_model", "providers", "retry", "settings")
 
     def __init__(self, settings: Gateway, providers: Mapping[str, Provider], by_model: Mapping[str, Route]) -> None:
+        retry = settings.retry
         self.settings = settings
+        self.retry = Retry(
+            attempts_max=retry.max_attempts,
+            base_s=retry.base_s,
+            cap_s=max(retry.base_s, retry.cap_s),
+            retry_after_max_s=retry.retry_after_max_s,
+        )
         self.providers = providers
         self.by_model = by_model
 

@@ -21,6 +21,7 @@ from leeward.wire.text import repair
 __all__ = ["DEPTH_MAX", "FORBIDDEN_FIELDS", "RequestLimits", "decode_request", "encode_request", "without_tools"]
 
 DEPTH_MAX = 64
+SHORT_BYTES = 2_000
 
 # Fields by which SDKs and other gateways are told whom to call, and with whose key. That is for settings alone.
 FORBIDDEN_FIELDS = frozenset({
@@ -33,6 +34,19 @@ TOOL_FIELDS = frozenset({"tools", "tool_choice", "parallel_tool_calls", "functio
 
 _INCLUDE_USAGE = Raw(b'{"include_usage":true}')
 _CONTAINERS = frozenset({dict, list})
+# Of the fields that are looked at: what they must be, if they are there and not null.
+_RULES: dict[str, tuple[type, str]] = {
+    "max_completion_tokens": (int, "must be a whole number"),
+    "max_tokens": (int, "must be a whole number"),
+    "messages": (list, "must be a list of messages"),
+    "model": (str, "must be the name of a model"),
+    "n": (int, "must be a whole number"),
+    "functions": (list, "must be a list"),
+    "response_format": (dict, "must be an object"),
+    "stream": (bool, "must be true or false"),
+    "stream_options": (dict, "must be an object"),
+    "tools": (list, "must be a list"),
+}
 
 
 class RequestLimits(Struct, frozen=True):
@@ -63,43 +77,46 @@ def decode_request(body: bytes, operation: Operation, limits: RequestLimits) -> 
         values = _DECODE_VALUES(body)
     except (ValueError, RecursionError) as error:
         body, values = _decoded_again(body, error)
-    if _is_deeper_than(values, DEPTH_MAX):
+    if not _is_surely_flat(body) and _is_deeper_than(values, DEPTH_MAX):
         raise _too_deep()
     if not FORBIDDEN_FIELDS.isdisjoint(values):
         name = next(name for name in values if name in FORBIDDEN_FIELDS)
         sentence = f"`{name}` is not taken from a request: who is called, and with which key, is set in the gateway."
         raise RequestInvalid(sentence, code="forbidden_field", param=name)
+    for name, value in values.items():
+        rule = _RULES.get(name)
+        if rule is not None and type(value) is not rule[0] and value is not None:
+            raise _wrong(name, rule[1])
     model = values.get("model")
-    if not isinstance(model, str) or not model:
+    if not model:
         raise _wrong("model", "must be the name of a model")
     fields = _DECODE_FIELDS(body)
     if operation == "embeddings":
         return ChatRequest(model, fields, _needs_of_embeddings(values, fields), operation=operation)
-    return ChatRequest(model, fields, _needs_of_chat(values, fields, limits), _flag(values, "stream"))
+    return ChatRequest(model, fields, _needs_of_chat(values, fields, limits), bool(values.get("stream")))
 
 
 def _needs_of_chat(values: dict[str, Any], fields: dict[str, Raw], limits: RequestLimits) -> Needs:
-    messages = values.get("messages")
-    if not isinstance(messages, list) or not messages:
+    get = values.get
+    messages = get("messages")
+    if not messages:
         raise _wrong("messages", "must be a list of messages")
     images = False
     for place, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        if type(message) is not dict or type(message.get("role")) is not str:
             raise _wrong(f"messages[{place}]", "must be an object with a role")
-        if isinstance(message.get("content"), list):
-            images = images or any(_is_image(part) for part in message["content"])
-    choices = _count(values, "n") or 1
-    if choices > limits.choices_max:
-        sentence = f"`n` is {choices}; at most {limits.choices_max} answers are given for one request."
-        raise RequestInvalid(sentence, code="too_many_choices", param="n")
+        content = message.get("content")
+        if type(content) is list:
+            images = images or any(_is_image(part) for part in content)
+    form, options = get("response_format"), get("stream_options")
     return Needs(
-        tools=bool(_of_type(values, "tools", list, "a list") or _of_type(values, "functions", list, "a list")),
+        tools=bool(get("tools") or get("functions")),
         images=images,
-        json_schema=_object(values, "response_format").get("type") == "json_schema",
-        choices=choices,
+        json_schema=form is not None and form.get("type") == "json_schema",
+        choices=_choices(get("n"), limits),
         output_tokens=_output_tokens(values, limits),
         prompt_bytes=len(memoryview(fields["messages"])),
-        stream_usage=_flag(_object(values, "stream_options"), "include_usage"),
+        stream_usage=options is not None and options.get("include_usage") is True,
     )
 
 
@@ -113,42 +130,33 @@ def _is_image(part: Any) -> bool:
     return isinstance(part, dict) and part.get("type") == "image_url"
 
 
-def _output_tokens(values: dict[str, Any], limits: RequestLimits) -> int | None:
-    asked = None
-    for name in ("max_tokens", "max_completion_tokens"):
-        count = _count(values, name)
-        if count is not None and count > limits.output_tokens_max:
-            sentence = f"`{name}` is {count}; at most {limits.output_tokens_max} may be asked for."
-            raise RequestInvalid(sentence, code="too_many_tokens", param=name)
-        asked = count or asked
+def _choices(asked: int | None, limits: RequestLimits) -> int:
+    if asked is None:
+        return 1
+    if asked < 1:
+        raise _wrong("n", "must be 1 or more")
+    if asked > limits.choices_max:
+        sentence = f"`n` is {asked}; at most {limits.choices_max} answers are given for one request."
+        raise RequestInvalid(sentence, code="too_many_choices", param="n")
     return asked
 
 
-# --- values of fields, or what is wrong with them ---------------------------------------------------------------------
+def _output_tokens(values: dict[str, Any], limits: RequestLimits) -> int | None:
+    asked = None
+    for name in ("max_tokens", "max_completion_tokens"):
+        count = values.get(name)
+        if count is None:
+            continue
+        if count < 1:
+            raise _wrong(name, "must be 1 or more")
+        if count > limits.output_tokens_max:
+            sentence = f"`{name}` is {count}; at most {limits.output_tokens_max} may be asked for."
+            raise RequestInvalid(sentence, code="too_many_tokens", param=name)
+        asked = count
+    return asked
 
 
-def _of_type(values: dict[str, Any], name: str, type: type, words: str) -> Any:
-    value = values.get(name)
-    if value is not None and not isinstance(value, type):
-        raise _wrong(name, f"must be {words}")
-    return value
-
-
-def _flag(values: dict[str, Any], name: str) -> bool:
-    return bool(_of_type(values, name, bool, "true or false"))
-
-
-def _object(values: dict[str, Any], name: str) -> dict[str, Any]:
-    return _of_type(values, name, dict, "an object") or {}
-
-
-def _count(values: dict[str, Any], name: str) -> int | None:
-    value = _of_type(values, name, int, "a whole number")
-    if value is None:
-        return None
-    if isinstance(value, bool) or value < 1:
-        raise _wrong(name, "must be a whole number from 1 on")
-    return int(value)
+# --- what is wrong with a request -------------------------------------------------------------------------------------
 
 
 def _wrong(param: str, rule: str) -> RequestInvalid:
@@ -172,6 +180,11 @@ def _decoded_again(body: bytes, error: Exception) -> tuple[bytes, dict[str, Any]
     if body.lstrip()[:1] != b"{":
         raise RequestInvalid("The request must be a JSON object.", code="invalid_json") from error
     raise RequestInvalid(f"The request cannot be read as JSON: {error}.", code="invalid_json") from error
+
+
+def _is_surely_flat(body: bytes) -> bool:
+    """Whether a short text has too few brackets to be deep, which is quicker to see than how deep it is."""
+    return len(body) <= SHORT_BYTES and body.count(b"[") + body.count(b"{") <= DEPTH_MAX
 
 
 def _is_deeper_than(value: Any, depth: int) -> bool:
