@@ -188,6 +188,10 @@ class Circuits:
                 return target, permit
         return None
 
+    def heard(self, target: Target) -> None:
+        """Its stream says something: it takes calls again, however long this one goes on."""
+        self._unlimit(self.of(target))
+
     def settle(self, target: Target, permit: object, outcome: Outcome) -> None:
         """What came of a call."""
         assert isinstance(permit, Permit)
@@ -220,11 +224,14 @@ class Circuits:
         circuit.breaker = circuit.breaker.succeeded(permit, now_s, self._random, slow=slow)
         circuit.health.seen(True, now_s, slow=slow)
         circuit.first_content.add(first_s)
+        self._unlimit(circuit)
+        if slow:
+            self._look(circuit, now_s, "slow")
+
+    def _unlimit(self, circuit: Circuit) -> None:
         if circuit.limits_in_a_row:
             circuit.limits_in_a_row = 0
             self._tell(circuit, "limit", "over", "")
-        if slow:
-            self._look(circuit, now_s, "slow")
 
     def _limit(self, circuit: Circuit, outcome: Outcome, now_s: float) -> None:
         """It wants fewer calls: none until then. What it said before is never shortened."""

@@ -106,7 +106,7 @@ class Run:
             while True:
                 step = steps.send(told)  # type: ignore[arg-type]  # a generator is begun with None
                 if isinstance(step, Send):
-                    told = await self._call(attempt, step, request, degraded)
+                    told = await self._call(attempt, step, request, circuits, degraded)
                 else:
                     await asyncio.sleep(step.seconds)
                     told = self._clock.monotonic_s()
@@ -118,7 +118,9 @@ class Run:
             self.stream_bytes = attempt.stream.kept
         return verdict
 
-    async def _call(self, attempt: Attempt, send: Send, asked: ChatRequest, degraded: Degraded) -> Outcome:
+    async def _call(
+        self, attempt: Attempt, send: Send, asked: ChatRequest, circuits: Circuits, degraded: Degraded
+    ) -> Outcome:
         request = self.record
         target = send.target
         record = AttemptRecord(
@@ -128,6 +130,7 @@ class Run:
         began_s = self._clock.monotonic_s()
 
         def head() -> Headers:
+            circuits.heard(target)
             return [_STREAM, _NO_CACHE, *answer_headers(target.provider.name, len(request.attempts), degraded)]
 
         try:
