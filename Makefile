@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 WORKERS ?= 2
 
-.PHONY: demo test check docs bench bench-clients bench-ingest faults fuzz mutants lock clean browser clients
+.PHONY: demo test check docs bench bench-clients bench-ingest bench-gateway faults fuzz mutants lock clean browser clients
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.server
@@ -44,6 +44,23 @@ bench-clients: .venv-peers/.peers
 INGEST_PEERS := mlflow phoenix bugsink
 bench-ingest: $(VENV)/.dev $(INGEST_PEERS:%=.venv-%/.peer)
 	@$(BIN)/python -m benchmarks.ingest $(OPTIONS)
+
+# The gateway beside its peers: OPTIONS="--quick", "--peers ferro litellm portkey", "--rows faults storm", "--full".
+GATEWAY_PEERS := ferro litellm
+bench-gateway: $(VENV)/.dev $(GATEWAY_PEERS:%=.venv-gw-%/.peer) benchmarks/gateway/portkey/node_modules/.peer
+	@$(BIN)/python -m benchmarks.gateway $(OPTIONS)
+
+.venv-gw-%/.peer: requirements/gateway-peers-%.txt
+	@$(PYTHON) -m venv .venv-gw-$*
+	@.venv-gw-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $< || \
+	  echo "$* could not be installed: the table will say so"
+	@touch $@
+
+benchmarks/gateway/portkey/node_modules/.peer: benchmarks/gateway/portkey/package-lock.json
+	@if command -v npm >/dev/null 2>&1; then \
+	  npm ci --prefix benchmarks/gateway/portkey --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null 2>&1 || \
+	  echo "portkey could not be installed: the table will say so"; fi
+	@mkdir -p $(@D) && touch $@
 
 .venv-%/.peer: requirements/ingest-peers-%.txt
 	@$(PYTHON) -m venv .venv-$*
@@ -97,4 +114,4 @@ $(VENV)/.dev: $(VENV)/.server requirements/dev.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-* tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf $(VENV) .venv-* tests/clients/node_modules benchmarks/gateway/portkey/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -19,3 +19,5 @@ compile dev --group pyproject.toml:test --group pyproject.toml:check --constrain
 compile peers requirements/peers.in
 compile clients requirements/clients.in
 for peer in mlflow phoenix bugsink; do compile "ingest-peers-$peer" "requirements/ingest-peers-$peer.in"; done
+compile gateway-peers-ferro requirements/gateway-peers-ferro.in
+compile gateway-peers-litellm requirements/gateway-peers-litellm.in --override requirements/gateway-peers-litellm.overrides

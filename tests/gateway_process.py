@@ -86,5 +86,3 @@ def gateway(folder: Path, config: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(STOP_S)
-
-

@@ -111,7 +111,7 @@ CLIENT = (
      f"{ANSWERS}::test_c5_a_refusal_counts_by_its_head_whatever_becomes_of_its_page"),
     (f"{C}/answers.py", 'parse_retry_after(self._fields.get("retry-after"), now_s)', "None",
      f"{ANSWERS}::test_c6_retry_after_is_read_and_bounded"),
-    ("src/leeward/resilience/retry.py", "min(max(retry_after_s, 0.0), RETRY_AFTER_MAX_S) + jitter_s", "retry_after_s + jitter_s",
+    ("src/leeward/resilience/retry.py", "min(max(retry_after_s, 0.0), self.retry_after_max_s) + jitter_s", "retry_after_s + jitter_s",
      "tests/resilience/test_retry.py::test_c6_no_wish_holds_longer_than_five_minutes"),
     (f"{C}/transport.py", "self._clock.wall_ms() / 1000", "0.0",
      f"{TRANSPORT}::test_c6_a_wait_that_was_asked_for_is_a_date_of_the_wall_clock"),

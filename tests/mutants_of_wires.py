@@ -45,7 +45,7 @@ WIRES = (
      f"{ADMISSION}::test_i10_w7_too_much_at_once_is_429_from_the_moment_that_it_is_and_no_longer"),
     (f"{S}/admission.py", 'level_name == "DEBUG" if pressure_level == 1 else level_name not in _TROUBLE_LEVELS', "True",
      f"{ADMISSION}::test_i10_first_debug_logs_give_way_then_all_that_does_not_tell_of_trouble"),
-    (f"{S}/quotas.py", "        if day > self.day:\n", "        if day != self.day:\n",
+    (f"{S}/windows.py", "        if day > self.day:\n", "        if day != self.day:\n",
      "tests/server/test_quotas.py::test_w16_a_clock_that_is_set_back_gives_no_day_anew_and_locks_nobody_out_for_a_year"),
     (f"{S}/wires/otlp.py", "        if self._road.shed_level >= SPANS_SHED_LEVEL:\n", "        if False:\n",
      f"{AT_OTLP}::test_i10_spans_are_refused_before_they_are_read_and_may_come_again"),

@@ -144,6 +144,8 @@ def _page(run: Run, gateways: list[str], load: float, rounds: int) -> Iterator[s
         yield from ("", *report.failures(run.outcomes))
     if run.storms:
         yield from ("", *report.storms(run.storms))
+    if run.calls:
+        yield from ("", *report.calls(run.calls))
     yield from ("", *report.goals(run.table, packages, run.outcomes, run.storms, run.calls))
     if run.missing:
         yield from ("", *(f"- Not measured: {what}: {reason}" for what, reason in run.missing.items()))

@@ -31,3 +31,8 @@ def test_without_a_count_of_tokens_the_cost_is_unknown():
 
 def test_tokens_read_from_a_providers_cache_count_in_full():
     assert cost(2.0, 2.0, Usage(input_tokens=500_000, cached_tokens=500_000)) == pytest.approx(1.0)
+
+
+def test_g10_a_count_of_nonsense_is_no_refund_and_no_crash():
+    assert cost(1.0, 1.0, Usage(input_tokens=-1_000_000, output_tokens=1_000_000)) == pytest.approx(1.0)
+    assert cost(1.0, 1.0, Usage(input_tokens=10**400)) < float("inf")

@@ -10,7 +10,7 @@ from leeward.gateway.outcomes import UNTRANSLATABLE, Outcome, of_status, of_tran
 from leeward.gateway.stream import Stream
 from leeward.gateway.transport import TransportError
 from leeward.resilience.retry import parse_retry_after
-from leeward.wire.chat import BadAnswer, ProviderError, RequestInvalid
+from leeward.wire.chat import BadAnswer, ProviderError, RequestInvalid, Usage
 
 if TYPE_CHECKING:
     from leeward.clock import Clock
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Attempt"]
 
 ERROR_BYTES_MAX: Final = 1 << 20
+BYTES_PER_TOKEN: Final = 4  # of a prompt, on average
 STREAM_TYPE: Final = b"text/event-stream"
 
 
@@ -152,6 +153,8 @@ class Attempt:
             raise
         finally:
             record.usage, record.finish = reader.usage, reader.finish
+            if reader.usage is None and reader.content:  # a caller who left, a cut: the provider bills it all the same
+                record.estimate = Usage(self._request.needs.prompt_bytes // BYTES_PER_TOKEN, reader.events)
             record.answered_model, record.answer_id = reader.model, reader.id
             if stream.first_content_s is not None:
                 record.first_token_s = stream.first_content_s - began_s

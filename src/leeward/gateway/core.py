@@ -49,8 +49,6 @@ class Answered(msgspec.Struct, frozen=True):
     degraded: Degraded = ""
     age_s: float | None = None  # of an answer that was kept
     usage: Usage | None = None
-    tokens: int = 0  # in and out, of every call that told them
-    cost: float | None = None  # US dollars, of the same; None: no price is known
 
     def headers(self) -> Headers:
         """What every answer says of itself."""
@@ -80,7 +78,7 @@ class Core:
         """
         routes_of(settings, self.homes.placeholders(settings))  # before anything is started for one that is refused
         addresses = await self.homes.addresses(settings)
-        self.routes = routes_of(settings, addresses)
+        self.routes = routes_of(settings, addresses, self.routes)
         self.circuits.know(self.routes)
         self.budget.ratio = settings.retry.budget
         cache = settings.cache
@@ -113,14 +111,7 @@ class Core:
             if route.keeps_answers:
                 self._keep(caller, request, answer.body)
             self._end(record, verdict)
-            return Answered(
-                answer.body,
-                record.provider,
-                len(record.attempts),
-                usage=answer.usage,
-                tokens=record.tokens,
-                cost=record.cost,
-            )
+            return Answered(answer.body, record.provider, len(record.attempts), usage=answer.usage)
         if substitute is None or substitute.body is None:
             raise self._failure(record, verdict, caller)
         self._end(record, verdict, substitute)
@@ -131,8 +122,6 @@ class Core:
             substitute.step,
             substitute.age_s,
             record.usage,
-            record.tokens,
-            record.cost,
         )
 
     async def respond_stream(self, request: ChatRequest, caller: Caller, sink: Sink) -> RequestRecord:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from leeward.clock import Clock
     from leeward.gateway.core import Core
     from leeward.gateway.targets import Provider
-    from leeward.settings.gateway import Gateway as Settings
+    from leeward.settings.gateway import Gateway as Settings, Provider as ProviderSettings
 
 __all__ = ["Home", "Homes"]
 
@@ -69,7 +69,7 @@ class Homes:
 
     def placeholders(self, settings: Settings) -> dict[str, str]:
         """Addresses for simulated providers that have not started."""
-        return {each.name: PLACEHOLDER for each in settings.providers if each.kind == "simulated" and not each.base_url}
+        return {each.name: PLACEHOLDER for each in settings.providers if _is_simulated(each)}
 
     async def here(self, core: Core) -> Home:
         """The home of the running loop; made once if it is new, for however many come at the same time."""
@@ -107,11 +107,14 @@ class Homes:
             self.simulated.clear()
         if not self.simulated:
             self._simulated_loop = loop
-        for name in self.placeholders(settings):
-            if name not in self.simulated:
-                provider = SimulatedProvider(name, seed=len(self.simulated))
+        for each in settings.providers:
+            if _is_simulated(each) and each.name not in self.simulated:
+                # It keeps no request: their prompts are nobody's business.
+                provider = SimulatedProvider(
+                    each.name, seed=len(self.simulated), models=tuple(each.models), received_max=0
+                )
                 await provider.start()
-                self.simulated[name] = provider
+                self.simulated[each.name] = provider
         return {name: provider.base_url for name, provider in self.simulated.items()}
 
     async def know(self, settings: Settings) -> None:
@@ -169,6 +172,10 @@ class Homes:
         except TransportError:
             return False
         return None if exchange.status in _NO_SIGN else exchange.status < SERVER_ERROR
+
+
+def _is_simulated(provider: ProviderSettings) -> bool:
+    return provider.kind == "simulated" and not provider.base_url
 
 
 def _endpoint_at(address: str) -> Endpoint:

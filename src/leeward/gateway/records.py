@@ -65,6 +65,7 @@ class AttemptRecord(msgspec.Struct):
     detail: str = ""  # what went wrong, as a stable tag: connect_refused, no_finish, …
     first_token_s: float | None = None
     usage: Usage | None = None
+    estimate: Usage | None = None  # of a call that ended before it told its usage: what it will be billed for, roughly
     answered_model: str = ""  # as the provider says
     answer_id: str = ""
     finish: str = ""
@@ -92,8 +93,8 @@ class RequestRecord(msgspec.Struct):
 
     @property
     def tokens(self) -> int:
-        """In and out, of every call that told them: also of those whose answer nobody got."""
-        used = [attempt.usage for attempt in self.attempts if attempt.usage is not None]
+        """In and out, of every call: also of those whose answer nobody got."""
+        used = [usage for attempt in self.attempts if (usage := attempt.usage or attempt.estimate) is not None]
         return sum(usage.input_tokens + usage.output_tokens for usage in used)
 
     @property

@@ -148,7 +148,7 @@ class Run:
         record.outcome = outcome.kind
         record.status = outcome.status or record.status
         record.detail = outcome.detail
-        record.cost = cost(target.input_price, target.output_price, record.usage)
+        record.cost = cost(target.input_price, target.output_price, record.usage or record.estimate)
         why = ""
         if outcome.error is not None and outcome.error.message:
             why = redacted(outcome.error.message, request.fields.values(), key=target.provider.api_key)

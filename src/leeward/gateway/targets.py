@@ -31,7 +31,9 @@ class Provider:
 
     __slots__ = ("api_key", "connect_timeout_s", "endpoint", "headers", "kind", "name", "repeatable", "stall_timeout_s")
 
-    def __init__(self, settings: ProviderSettings, gateway: Gateway, *, address: str = "") -> None:
+    def __init__(
+        self, settings: ProviderSettings, gateway: Gateway, *, address: str = "", before: Provider | None = None
+    ) -> None:
         kind = KINDS.get(settings.kind)
         if kind is None:
             raise ConfigError(f"provider {settings.name} is of an unknown kind {settings.kind}")
@@ -39,6 +41,8 @@ class Provider:
         self.kind: Kind = kind
         origin = Origin.of(address or settings.base_url or kind.base_url, where=f"gateway.providers.{settings.name}")
         self.endpoint = Endpoint(origin, settings.private, settings.connections_max)
+        if before is not None and _leads_to_the_same(before.endpoint, self.endpoint):
+            self.endpoint = before.endpoint  # its connections are kept
         self.headers = kind.header_block(settings.api_key)
         self.api_key = settings.api_key
         self.repeatable = settings.repeatable
@@ -158,8 +162,10 @@ class Routes:
             yield from route.targets
 
 
-def routes_of(settings: Gateway, addresses: Mapping[str, str] | None = None) -> Routes:
+def routes_of(settings: Gateway, addresses: Mapping[str, str] | None = None, before: Routes | None = None) -> Routes:
     """Prepare everything. *addresses* has the base addresses of providers that run in this process.
+
+    Providers that are as in *before* keep their connections.
 
     Raises:
         ConfigError: a provider's address may not be called, or its key cannot stand in a header.
@@ -167,7 +173,12 @@ def routes_of(settings: Gateway, addresses: Mapping[str, str] | None = None) -> 
     providers: dict[str, Provider] = {}
     targets: dict[str, dict[str, Target]] = {}
     for each in settings.providers:
-        provider = Provider(each, settings, address=(addresses or {}).get(each.name, ""))
+        provider = Provider(
+            each,
+            settings,
+            address=(addresses or {}).get(each.name, ""),
+            before=None if before is None else before.providers.get(each.name),
+        )
         providers[each.name] = provider
         default_s = each.first_token_timeout_s or settings.first_token_timeout_s
         for caller_model, given in each.models.items():
@@ -176,6 +187,10 @@ def routes_of(settings: Gateway, addresses: Mapping[str, str] | None = None) -> 
             targets.setdefault(caller_model, {})[each.name] = target
     routes = (_route(each, targets, settings) for each in _declared(settings, targets))
     return Routes(settings, providers, {route.model: route for route in routes})
+
+
+def _leads_to_the_same(one: Endpoint, other: Endpoint) -> bool:
+    return (one.origin, one.private, one.connections_max) == (other.origin, other.private, other.connections_max)
 
 
 def _declared(settings: Gateway, targets: Mapping[str, object]) -> tuple[RouteSettings, ...]:

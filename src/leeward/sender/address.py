@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["Address", "parse", "split_authority"]
+__all__ = ["PORTS", "Address", "parse", "split_authority"]
 
 PORTS: Final = {"http": 80, "https": 443}
 PORT_MAX: Final = 65535

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["Chat", "refusal"]
 
 JSON: Final = (b"content-type", b"application/json")
-DO_NOT_REPEAT: Final = (b"x-should-retry", b"false")  # OpenAI's SDKs repeat a 409 of their own accord
+DO_NOT_REPEAT: Final = (b"x-should-retry", b"false")  # OpenAI's SDKs repeat 409 and 5xx of their own accord
+REPEATED_HERE: Final = frozenset({502, 504})  # the gateway has made the repeats that were worth it
 NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 
 
@@ -115,7 +116,6 @@ class Chat:
         if asked.stream:
             return await self._streamed(request, asked, identity, caller, held)
         answered = await self._core.respond(asked, caller)
-        self._spend.count(identity.key_id, answered.tokens, answered.cost)
         headers = [JSON, *answered.headers()]
         if held is not None:
             held.finish(200, headers, answered.body)
@@ -130,7 +130,6 @@ class Chat:
         sink: Sink = push if recording is None else recording
         try:
             record = await self._core.respond_stream(asked, caller, sink)
-            self._spend.count(identity.key_id, record.tokens, record.cost)
             if recording is not None and record.outcome in {"ok", "degraded"}:
                 recording.finish()
             await push.flushed()
@@ -188,6 +187,8 @@ def _gateway_refusal(error: GatewayError) -> Response:
     headers: Headers = [JSON, *answer_headers("none", error.attempts)]
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
+    if error.status in REPEATED_HERE:
+        headers.append(DO_NOT_REPEAT)
     body = error_body(
         error.message, type=error_type(error.status), code=error.code, param=error.param, request_id=error.request_id
     )
@@ -198,6 +199,8 @@ def refusal(request: Request, error: LeewardError) -> Response:
     """Any other error on these paths, in OpenAI's shape."""
     status, param = 503, ""
     headers: Headers = [JSON]
+    if error.code == "spend_limit_reached":  # of a day: their SDKs would wait a minute, twice
+        headers.append(DO_NOT_REPEAT)
     if isinstance(error, ProtocolError):
         status = error.status
         param = error.param if isinstance(error, RequestInvalid) else ""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from leeward.clock import Clock
     from leeward.gateway.circuits import ProviderStatus
-    from leeward.gateway.records import Observer
+    from leeward.gateway.records import AttemptRecord, Observer, RequestRecord
     from leeward.server.dispatch import Handler
     from leeward.server.http import ByteBudget
     from leeward.server.logs import Report
@@ -59,7 +59,7 @@ class GatewayPart:
         self.metrics = GatewayMetrics()
         self.core = Core(
             settings.gateway,
-            observer=Observers(self.metrics, AttemptLog(report), *further),
+            observer=Observers(self.metrics, AttemptLog(report), Bill(spend), *further),
             clock=clock,
             random=random,
         )
@@ -150,6 +150,24 @@ class GatewayPart:
         needs_restart = [line for line in said if not line.startswith(_RELOADED)]
         self._report("reloaded", {"changes": said, "need_a_restart": needs_restart})
         return fresh
+
+
+class Bill:
+    """An observer that counts what each key's requests cost, however they ended."""
+
+    def __init__(self, spend: Spend) -> None:
+        self._spend = spend
+
+    def attempted(self, request: RequestRecord, attempt: AttemptRecord, why: str) -> None:
+        """Nothing: its request tells."""
+
+    def ended(self, request: RequestRecord) -> None:
+        """A request has ended, in an answer, in an error, or because its caller left."""
+        if request.attempts:
+            self._spend.count(request.caller.key_id, request.tokens, request.cost)
+
+    def changed(self, provider: str, model: str, what: str, state: str, why: str) -> None:
+        """Nothing: that costs no key anything."""
 
 
 def _is_down(provider: ProviderStatus) -> bool:

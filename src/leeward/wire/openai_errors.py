@@ -91,5 +91,9 @@ def _name(value: Any) -> str:
 def _message(value: Any) -> str:
     if value is None:
         return ""
-    text = value if isinstance(value, str) else _ENCODE(value).decode()
-    return text.strip()[:MESSAGE_CHARS_MAX]
+    if not isinstance(value, str):
+        try:
+            value = _ENCODE(value).decode()
+        except (RecursionError, OverflowError):
+            return ""  # too deep or a number too large: made to hurt
+    return str(value).strip()[:MESSAGE_CHARS_MAX]

@@ -8,6 +8,7 @@ Cost      about a microsecond an event: a typed decoder reads only the members t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -73,9 +74,9 @@ class StreamReader:
     __slots__ = (
         "_answered",
         "_collect",
+        "_decode",
         "_events",
         "_is_ascii",
-        "_is_named",
         "_open_choices",
         "_withheld_last",
         "_withhold_usage",
@@ -106,7 +107,7 @@ class StreamReader:
         self._withhold_usage = withhold_usage
         self._withheld_last = False
         self._is_ascii = True  # so far
-        self._is_named = False  # id and model are known
+        self._decode: Callable[[bytes], _Chunk] = _DECODE_NAMED  # until id and model are known
         self._collect = collect
         self._answered = False  # said something that is an answer: thoughts alone are none
         self._open_choices: dict[int, bool] = {}  # whether each choice's end is still to come
@@ -122,8 +123,7 @@ class StreamReader:
         except BadAnswer as error:
             self.error = ProviderError(code="bad_event", message=str(error))
             return b""
-        out = [event for event in events if self._passes(event)]
-        return out[0] if len(out) == 1 else b"".join(out)
+        return b"".join([event for event in events if self._passes(event)])
 
     def end(self) -> str:
         """Whether the stream was a whole answer: "", or "error", "cut_event", "no_finish", "no_content"."""
@@ -139,11 +139,11 @@ class StreamReader:
             return False
         if not self._is_ascii and not _is_text(event):
             return self._failed("an event is no valid UTF-8")
-        if event.startswith(b"data: {"):
-            data = event[6:]
+        if event.startswith(b"data:"):
+            data = event[5:]
             try:
                 # Several lines of data, or other lines beside it, are no JSON as they stand, and are read below.
-                chunk = _DECODE(data) if self._is_named else _DECODE_NAMED(data)
+                chunk = self._decode(data)
             except (msgspec.DecodeError, RecursionError):
                 pass
             else:
@@ -160,9 +160,9 @@ class StreamReader:
             self.done = True
             return False
         data, _ = repair(data)
+        if kind == b"error" or not data.startswith(b"{"):
+            return self._failed_as_told(data)
         try:
-            if kind == b"error" or not data.startswith(b"{"):
-                return self._failed_as_told(_DECODE_ANY(data))
             chunk = _DECODE_NAMED(data)
         except RecursionError:
             return self._failed("an event is nested too deeply")
@@ -174,8 +174,9 @@ class StreamReader:
         self.error = ProviderError(code="bad_event", message=why)
         return False
 
-    def _failed_as_told(self, value: Any) -> bool:
+    def _failed_as_told(self, data: bytes) -> bool:
         """The provider said that it failed: an object or a list of one, and nothing else, may say so."""
+        value = _value_of(data)
         said = value[0] if isinstance(value, list) and value else value
         if not isinstance(said, dict):
             return self._failed("an event is no object")
@@ -187,11 +188,12 @@ class StreamReader:
         self.events += 1
         choices = chunk.choices
         if chunk.error or (choices is None and chunk.usage is None and _is_error(data)):
-            return self._failed_as_told(_DECODE_ANY(data))
+            return self._failed_as_told(data)
         if isinstance(chunk, _NamedChunk):
             self.id = self.id or chunk.id or ""
             self.model = self.model or chunk.model or ""
-            self._is_named = bool(self.id and self.model)
+            if self.id and self.model:
+                self._decode = _DECODE
         if chunk.usage is not None or chunk.x_groq is not None:
             self._count(chunk)
         self._withheld_last = not choices and self._withhold_usage and chunk.usage is not None
@@ -233,8 +235,18 @@ class StreamReader:
 
 def _is_error(data: bytes) -> bool:
     """Whether an event without choices is an error whose members have no "error" around them."""
-    value = _DECODE_ANY(data)
+    value = _value_of(data)
+    if not isinstance(value, dict):
+        return True
     return value.get("object") == "error" or ("message" in value and "type" in value) or "detail" in value
+
+
+def _value_of(data: bytes) -> Any:
+    """The JSON value in an event, None if it cannot be told."""
+    try:
+        return _DECODE_ANY(data)
+    except (msgspec.DecodeError, RecursionError):
+        return None
 
 
 def _is_text(event: bytes) -> bool:
@@ -247,14 +259,19 @@ def _is_text(event: bytes) -> bool:
 
 def _text_of(parts: list[Any]) -> tuple[str, str]:
     """The text and the thoughts of a content in parts, as Mistral's reasoning models have it."""
-    text, thoughts = "", ""
-    for part in parts:
-        if isinstance(part, dict):
-            if isinstance(part.get("thinking"), list):
-                thoughts += _text_of(part["thinking"])[0]
-            elif isinstance(part.get("text"), str):
-                text += part["text"]
-    return text, thoughts
+    texts = [part for part in parts if isinstance(part, dict)]
+    thoughts = [
+        thought
+        for part in texts
+        if isinstance(part.get("thinking"), list)
+        for thought in part["thinking"]
+        if isinstance(thought, dict)
+    ]
+    return _joined(texts), _joined(thoughts)
+
+
+def _joined(parts: list[dict[str, Any]]) -> str:
+    return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
 
 
 def _deltas(chunk: _Chunk, usage: Usage | None) -> list[Delta]:

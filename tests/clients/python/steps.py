@@ -1,0 +1,34 @@
+"""A program in named steps: each tells one line of JSON, what it gave or the exception that it ended in.
+
+VARIANT may name `only` some of them. When all are told, the program stays until its input ends: whoever watches can see
+what became of its connections while it still runs.
+"""
+
+import json
+import sys
+
+from given import VARIANT
+
+WEATHER = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "unit": {"enum": ["celsius", "fahrenheit"]}},
+    "required": ["city", "unit"],
+    "additionalProperties": False,
+}
+ASKS_FOR_TOOL = "call get_weather for Lee"
+TOOL_SAYS = "mild, light wind"
+TOO_MANY_TOKENS = 10**9
+
+
+def tell(steps, told_of):
+    """Go through the steps; `told_of(error)` is what is told of an exception."""
+    for step in steps:
+        name = step.__name__
+        if name not in VARIANT.get("only", [name]):
+            continue
+        try:
+            said = {"value": step()}
+        except Exception as error:  # whichever it is: that is what is to be seen
+            said = {"error": {"classes": [kind.__name__ for kind in type(error).__mro__], **told_of(error)}}
+        print(json.dumps({"step": name, **said}), flush=True)
+    sys.stdin.read()
