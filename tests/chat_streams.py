@@ -9,7 +9,11 @@ from typing import Any
 def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, *, index: int = 0, **fields: Any) -> bytes:
     """One event with one choice."""
     choice = {"index": index, "delta": delta or {}, "logprobs": None, "finish_reason": finish}
-    return event({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"} | {"choices": [choice]} | fields)
+    return event(
+        {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+        | {"choices": [choice]}
+        | fields
+    )
 
 
 def event(value: Any) -> bytes:

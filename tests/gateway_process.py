@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from leeward.gateway.simulated import SimulatedProvider
 from programs import environment
-from server_process import free_port
 
 KEY = f"lw_{'chat':x>32}"
 WRITE_KEY = f"lw_{'write':x>32}"
@@ -24,15 +24,15 @@ STOP_S = 20.0
 
 
 @contextlib.contextmanager
-def providers(*rows: SimulatedProvider) -> Iterator[dict[str, SimulatedProvider]]:
-    """These providers, listening; by name."""
+def listening(rows: Sequence[SimulatedProvider]) -> Iterator[None]:
+    """These providers, on a loop of their own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
         for row in rows:
             asyncio.run_coroutine_threadsafe(row.start(), loop).result()
-        yield {row.name: row for row in rows}
+        yield
     finally:
         for row in rows:
             asyncio.run_coroutine_threadsafe(row.stop(), loop).result()
@@ -41,20 +41,19 @@ def providers(*rows: SimulatedProvider) -> Iterator[dict[str, SimulatedProvider]
         loop.close()
 
 
-def configuration(origins: Mapping[str, str], routes: Mapping[str, str], more: str = "") -> str:
-    """A leeward.toml: providers by name with their addresses, and models with the rest of their routes' tables.
+def configuration(providers: Mapping[str, str], routes: Mapping[str, str], more: str = "") -> str:
+    """A leeward.toml: providers by name with their addresses, models with what their routes say, and more tables.
 
-    A provider whose name begins with `claude` speaks Anthropic Messages. Every provider has every model under its name.
+    A provider whose name begins with `claude` speaks Anthropic Messages. Each calls every model as callers do.
     """
-    lines = ["[server]", *_key("chat", KEY), *_key("write", WRITE_KEY), more]
-    for name, base_url in origins.items():
+    lines = [*_key("chat", KEY), *_key("write", WRITE_KEY), more]
+    models = ", ".join(f"{json.dumps(model)} = {json.dumps(model)}" for model in routes)
+    for name, base_url in providers.items():
         kind = "anthropic" if name.startswith("claude") else "openai"
-        models = ", ".join(f'"{model}" = "{model}"' for model in routes)
-        lines += [
-            f'[[gateway.providers]]\nname = "{name}"\nkind = "{kind}"\nbase_url = "{base_url}"',
-            f'api_key = "sk-{name}"\nmodels = {{ {models} }}',
-        ]
-    lines += [f'[[gateway.routes]]\nmodel = "{model}"\n{table}' for model, table in routes.items()]
+        lines += ["[[gateway.providers]]", f'name = "{name}"', f'kind = "{kind}"', f'base_url = "{base_url}"']
+        lines += [f'api_key = "sk-{name}"', f"models = {{ {models} }}"]
+    for model, route in routes.items():
+        lines += ["[[gateway.routes]]", f'model = "{model}"', route]
     return "\n".join(lines)
 
 
@@ -66,12 +65,12 @@ def _key(scope: str, key: str) -> list[str]:
 @contextlib.contextmanager
 def gateway(folder: Path, config: str) -> Iterator[str]:
     """`leeward serve --only gateway` with this configuration; its address."""
-    port = free_port()
+    folder.mkdir()
     (folder / "leeward.toml").write_text(config)
-    command = [sys.executable, "-m", "leeward", "serve", "--only", "gateway", "--config", "leeward.toml"]
+    command = [sys.executable, "-m", "leeward", "serve", "--only", "gateway", "--port", "0", "--json"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, "--port", str(port), "--json"],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -81,8 +80,9 @@ def gateway(folder: Path, config: str) -> Iterator[str]:
     try:
         assert process.stdout is not None
         with process.stdout:
-            assert process.stdout.readline(), (folder / "log").read_text()  # one line when it is ready
-        yield f"http://127.0.0.1:{port}"
+            ready = process.stdout.readline()  # one line, when requests may come
+        assert ready, (folder / "log").read_text()
+        yield json.loads(ready)["url"]
     finally:
         process.terminate()
         process.wait(STOP_S)

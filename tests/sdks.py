@@ -73,13 +73,22 @@ def environment(**variables: str) -> dict[str, str]:
     }
 
 
-def start(sdk: Sdk, host: str, key: str, *, run: str, count: int, pause_s: float = 0.0) -> subprocess.Popen[str]:
+def start(
+    sdk: Sdk,
+    host: str,
+    key: str,
+    *,
+    run: str,
+    count: int = COUNT,
+    pause_s: float = 0.0,
+    stdin: int = subprocess.DEVNULL,
+) -> subprocess.Popen[str]:
     """Start a program of an SDK."""
     assert PYTHON.exists(), "the SDKs are not installed: make clients"
     folder = HERE / ("node" if sdk.of_node else "python")
     return subprocess.Popen(
         ["node" if sdk.of_node else str(PYTHON), str(folder / sdk.program)],
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

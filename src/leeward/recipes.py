@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import functools
 import urllib.parse
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 __all__ = ["RECIPES", "Recipe", "filled", "find", "nearest"]
 
@@ -20,7 +20,7 @@ class Recipe(NamedTuple):
 
     `language` is python, node, browser or shell. Lines for a shell run a program, whose text `event` is, in `file`;
     any other lines stand in `file` themselves, and `event` goes below them. In `lines`, {host} is the server's
-    address, {key} a write key, and {dsn} both in Sentry's form.
+    address, {key} a key of this `scope`, and {dsn} both in Sentry's form.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Recipe(NamedTuple):
     event: str
     file: str
     first: str
+    scope: Literal["write", "chat"] = "write"
 
 
 _OTEL_VARIABLES: Final = """\
@@ -249,6 +250,39 @@ def hello() -> str:
         "0.1.66",
         "openinference.instrumentation.openai",
         "ChatCompletion",
+    ),
+    Recipe(
+        "openai",
+        "OpenAI for Python, through the gateway",
+        "python",
+        "openai",
+        "3.54.0",
+        "pip install openai",
+        'from openai import OpenAI\n\nclient = OpenAI(base_url="{host}/v1", api_key="{key}")\n',
+        """\
+messages = [{"role": "user", "content": "hello"}]
+print(client.chat.completions.create(model="chat", messages=messages).choices[0].message.content)
+""",
+        "app.py",
+        "gateway chat",
+        "chat",
+    ),
+    Recipe(
+        "openai-node",
+        "OpenAI for Node, through the gateway",
+        "node",
+        "openai",
+        "7.57.0",
+        "npm install openai",
+        'import OpenAI from "openai";\n\nconst client = new OpenAI({ baseURL: "{host}/v1", apiKey: "{key}" });\n',
+        """\
+const messages = [{ role: "user", content: "hello" }];
+const answer = await client.chat.completions.create({ model: "chat", messages });
+console.log(answer.choices[0].message.content);
+""",
+        "app.mjs",
+        "gateway chat",
+        "chat",
     ),
     Recipe(
         "curl",

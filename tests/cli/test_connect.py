@@ -64,11 +64,11 @@ def test_of_a_name_that_is_none_the_nearest_is_said(at_server, typed, meant):
 
 
 @pytest.mark.parametrize("recipe", recipes.RECIPES, ids=lambda recipe: recipe.name)
-def test_stdout_has_the_lines_with_the_address_and_a_key_that_only_writes(server, at_server, recipe):
+def test_stdout_has_the_lines_with_the_address_and_a_key_that_can_do_no_more_than_it_must(server, at_server, recipe):
     shown = at_server("connect", recipe.name, "--no-wait")
 
     assert shown.code == 0
-    key = key_of(server, "write")
+    key = key_of(server, recipe.scope)
     expected = recipes.filled(recipe, server.url, key).lines
     if recipe.language == "shell":
         assert recipe.file in shown.err
@@ -90,6 +90,14 @@ def test_json_has_all_of_the_row(server, at_server):
 
 def test_the_key_that_was_given_is_the_one_in_the_lines(at_server):
     assert "lw_mine" in at_server("connect", "sentry", "--key", "lw_mine", "--no-wait").out
+
+
+def test_the_clients_key_in_the_environment_is_none_for_the_gateway(server):
+    variables = {"LEEWARD_API_KEY": key_of(server, "write")}
+
+    assert key_of(server, "chat") in command(server.home, "connect", "openai", "--no-wait", **variables).out
+    assert key_of(server, "write") in command(server.home, "connect", "posthog", "--no-wait", **variables).out
+    assert "lw_mine" in command(server.home, "connect", "openai", "--no-wait", "--key", "lw_mine").out
 
 
 def test_without_a_key_there_are_no_lines_but_the_way_to_one(terminal):

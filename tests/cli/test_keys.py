@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shlex
+
+import pytest
 
 from leeward.cli import running
 from leeward.clock import SystemClock
 from leeward.server.control.database import Control
+from leeward.settings.load import load
 from server_process import free_port
 
 
@@ -265,3 +270,48 @@ def test_a_quota_of_no_key_or_of_nothing_is_refused_with_a_cure(at_server, tmp_p
     for bad in ("0", "-1", "x", "None", str(2**60)):
         assert at_server("keys", "set-quota", "k_nothing", "--per-day", bad).code == 2, bad
     assert at_server("keys", "create", "--scope", "write", "--per-day", "0").code == 2
+
+
+# For a gateway that is alone
+
+
+def _settings(folder, text):
+    (folder / "leeward.toml").write_text(text)
+    return load({}, {"HOME": str(folder)}, folder / "leeward.toml").settings
+
+
+def test_the_lines_for_a_gateway_alone_are_its_settings_and_hold_no_secret(terminal):
+    limits = ("--requests-per-minute", "60", "--tokens-per-day", "1000", "--usd-per-day", "2.5")
+    made = terminal("keys", "config", "--scope", "chat", "--name", "my-app", *limits)
+
+    key = re.search(r"lw_[A-Za-z0-9]{32}", made.err)[0]
+    assert key not in made.out
+    (found,) = _settings(terminal.home, made.out).server.keys
+    assert (found.name, found.scope) == ("my-app", "chat")
+    assert found.sha256 == hashlib.sha256(key.encode()).hexdigest()
+    assert (found.requests_per_minute, found.tokens_per_day, found.usd_per_day) == (60, 1000, 2.5)
+    assert "not shown again" in made.err
+
+
+def test_a_key_for_a_gateway_alone_is_for_chat_without_a_name_or_limits_unless_they_are_given(terminal):
+    made = terminal("keys", "config", "--json").json()
+
+    assert set(made) == {"key", "name", "scope", "sha256", "toml"}
+    (found,) = _settings(terminal.home, made["toml"]).server.keys
+    assert (found.name, found.scope, found.sha256) == ("", "chat", made["sha256"])
+    assert hashlib.sha256(made["key"].encode()).hexdigest() == made["sha256"]
+    assert "per" not in made["toml"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "problem"),
+    [
+        ("--name", "my app", "--name is 'my app', but must be up to 64 letters, digits and . _ -"),
+        ("--requests-per-minute", "10000001", "--requests-per-minute: expected `int` <= 10000000"),
+    ],
+)
+def test_what_the_settings_would_refuse_makes_no_key_for_a_gateway_alone(terminal, option, value, problem):
+    refused = terminal("keys", "config", option, value)
+
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.splitlines()[0] == f"error: {problem}"

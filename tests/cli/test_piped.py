@@ -24,6 +24,7 @@ CALLS = {
     "leeward query": ["--since", "1h"],
     "leeward keys": [],
     "leeward keys create": ["--scope", "chat"],
+    "leeward keys config": [],
     "leeward keys list": [],
     "leeward keys revoke": ["k_nothing"],
     "leeward keys set-quota": ["k_nothing", "--per-day", "5"],

@@ -59,12 +59,20 @@ def command(
         meant = f"did you mean {near}? " if near else ""
         raise click.UsageError(f"connect knows no SDK of the name {name[:40]!r}; {meant}(leeward connect lists all)")
     target = target_of(**connection, environ=os.environ)
-    target.api("write")  # refuses an address that is none, and says how to come by a key
-    key = target.key or (target.first_key("write") or ("",))[0]
+    target.api(recipe.scope)  # refuses an address that is none, and says how to come by a key
+    key = _key(target, recipe.scope)
     watch = None if no_wait else _Watch(_reader(target), timeout_s, as_json=as_json)
     _print(filled(recipe, target.url, key, project), target.url, as_json=as_json)
     if watch is not None:
         watch.run()
+
+
+def _key(target: Target, scope: str) -> str:
+    """The key for the lines: the one that was given; LEEWARD_API_KEY is the client's, which only writes."""
+    first = target.first_key(scope)
+    if first is None or (target.key and (scope == "write" or target.key_origin != "LEEWARD_API_KEY")):
+        return target.key
+    return first[0]
 
 
 def _list(*, as_json: bool) -> None:
@@ -96,7 +104,7 @@ def _print(recipe: Recipe, url: str, *, as_json: bool) -> None:
 
 
 def _reader(target: Target) -> Api:
-    """Who looks for the event: the key in the lines only writes, as it should."""
+    """Who looks for the event: the key in the lines may not read, as it should."""
     first = target.first_key("read")
     return target.api("read") if first is None else Api(target.url, *first)
 

@@ -1,4 +1,7 @@
-"""`leeward keys`: over HTTP while a server holds the control database, else in the database itself."""
+"""`leeward keys`: over HTTP while a server holds the control database, else in the database itself.
+
+`keys config` needs neither: a gateway that is alone has its keys in its configuration.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from leeward.cli import running
 from leeward.cli.api import Api
 from leeward.cli.connection import SCOPES, Target, target_of
 from leeward.cli.form import connection_options, group
-from leeward.cli.terminal import confirm, json_text, printable, show, table, talk
+from leeward.cli.terminal import confirm, json_text, printable, program, show, table, talk
 from leeward.errors import ConfigError, LeewardError, Refused, Unavailable
 
 __all__ = ["command"]
@@ -37,6 +40,7 @@ _SHOWN: Final = {
     "tokens_per_day": "{:,} tokens a day",
     "usd_per_day": "${:,.2f} a day",
 }
+_OF_GATEWAY: Final = ("requests_per_minute", "tokens_per_day", "usd_per_day")
 _NONE: Final = 0  # what `none` on the command line becomes, as an option that is not given is None
 
 
@@ -53,12 +57,17 @@ class _Limit(click.ParamType[float]):
         return limit
 
 
-def _limit_options(function: Callable[..., None]) -> Callable[..., None]:
+def _limit_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """The limits of a new key."""
-    for name, (amount, what) in reversed(_LIMITS.items()):
-        option = click.option(_option(name), type=amount, metavar="N", help=f"{what} [no limit].")
-        function = option(function)
-    return function
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        for name in reversed(names):
+            amount, what = _LIMITS[name]
+            option = click.option(_option(name), type=amount, metavar="N", help=f"{what} [no limit].")
+            function = option(function)
+        return function
+
+    return add
 
 
 def _changed_limit_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -90,7 +99,7 @@ def command() -> None:
 @click.option("--scope", type=click.Choice(SCOPES), required=True, help=_MEANINGS)
 @click.option("--name", metavar="TEXT", help="What it is for [the scope's name].")
 @click.option("--project", metavar="NAME", default="default", help="Whose events [default].")
-@_limit_options
+@_limit_options(*_LIMITS)
 @connection_options
 @click.option("--json", "as_json", is_flag=True, help="id, key, project, name and scope.")
 def create(
@@ -120,6 +129,47 @@ def create(
         return
     show(printable(made["key"]))
     talk(f"{made['scope']} key {printable(made['name'])} (id {printable(made['id'])}); it is not shown again")
+
+
+@command.own(
+    "config",
+    "leeward keys config --name my-app >> leeward.toml",
+    "leeward keys config --scope read --json | jq -r .toml",
+)
+@click.option("--scope", type=click.Choice(SCOPES), default="chat", help=f"{_MEANINGS} [chat]")
+@click.option("--name", metavar="TEXT", default="", help="What it is for, in metrics and logs [its number].")
+@_limit_options(*_OF_GATEWAY)
+@click.option("--json", "as_json", is_flag=True, help="key, name, scope, sha256 and toml.")
+def config(*, scope: str, name: str, as_json: bool, **limits: float | None) -> None:
+    """Make a key for `serve --only gateway`: lines for leeward.toml, and the key, shown this once."""
+    from msgspec import ValidationError, convert
+
+    from leeward.server.access import digest, new_key
+    from leeward.settings.tree import ServerKey
+
+    key = new_key()
+    given = {"sha256": digest(key).hex(), "scope": scope, "name": name, **limits}
+    told = {setting: value for setting, value in given.items() if value not in ("", None)}
+    try:
+        convert(told, ServerKey)
+    except ValidationError as error:
+        raise _not_a_setting(str(error), name) from None
+    toml = "\n".join(["[[server.keys]]", *(f"{setting} = {json.dumps(value)}" for setting, value in told.items())])
+    if as_json:
+        show(json_text(json.dumps({"key": key, "name": name, "scope": scope, "sha256": told["sha256"], "toml": toml})))
+        return
+    show(toml)
+    talk(f"The {scope} key is {key}; it is not shown again, and the lines hold its digest alone.")
+    talk(f"Add the lines to leeward.toml, then: {program()} serve --only gateway")
+
+
+def _not_a_setting(problem: str, name: str) -> click.UsageError:
+    sentence, _, place = problem.partition(" - at `$.")
+    if place.startswith("name"):
+        from leeward.settings.gateway import NAME_FORM
+
+        return click.UsageError(f"--name is {name[:40]!r}, but must be {NAME_FORM}")
+    return click.UsageError(f"{_option(place.strip('`'))}: {sentence[:1].lower()}{sentence[1:]}")
 
 
 @command.own("list", "leeward keys list", "leeward keys list --json | jq '.keys[].name'")
@@ -187,7 +237,6 @@ def revoke(*, key_id: str, yes: bool, dry_run: bool, as_json: bool, **connection
 
 @command.own(
     "set-quota",
-    "leeward keys set-quota ID --per-day 100000",
     "leeward keys set-quota ID --requests-per-minute 60 --usd-per-day 5",
     "leeward keys set-quota ID --per-minute none",
 )

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Circuit", "Circuits", "ModelStatus", "ProviderStatus"]
 
-LIMIT_S: Final = 1.0  # after a 429 that says no time; doubles with each further one
+LIMIT_S: Final = 1.0  # after a 429 that says no time; doubles with each further one in a row
+TOLD_LIMIT_S: Final = 0.1  # at least, after a 429 that does say a time, and said so before; doubles likewise
 LIMIT_MAX_S: Final = 60.0
 CREDENTIALS_OPEN_S: Final = 300.0  # a wrong key does not become right by asking again
 PROBE_WAIT_S: Final = 1.0  # while somebody else's probe is under way
@@ -41,6 +42,7 @@ class ModelStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     breaker: str
     health: str
     why: str = ""
+    not_closed_for_s: float | None = None  # since its breaker was closed last
     opens_in_s: float | None = None  # until a probe may ask it again
     limited_for_s: float | None = None
     calls: int = 0
@@ -72,6 +74,7 @@ class Circuit:
         "limited_until_s",
         "limits_in_a_row",
         "model",
+        "not_closed_since_s",
         "provider",
         "slow_is_said",
         "slow_s",
@@ -89,6 +92,7 @@ class Circuit:
         self.slow_is_said = False
         self.limited_until_s = 0.0
         self.limits_in_a_row = 0
+        self.not_closed_since_s: float | None = None
         self.trying_until_s = 0.0  # the one call after a limit is under way, and keeps the others waiting until then
         self.calls = 0
         self.failures = 0
@@ -211,9 +215,9 @@ class Circuits:
                 circuit.breaker = circuit.breaker.failed(permit, now_s, self._random)
         else:
             circuit.breaker = circuit.breaker.released(permit)
-            circuit.trying_until_s = 0.0
             if outcome.kind == "rate_limited":
                 self._limit(circuit, outcome, now_s)
+            circuit.trying_until_s = 0.0
         if outcome.kind != "ok" or circuit.told["breaker"] != "closed" or circuit.told["health"] != "healthy":
             self._look(circuit, now_s, outcome.detail)
 
@@ -234,12 +238,19 @@ class Circuits:
             self._tell(circuit, "limit", "over", "")
 
     def _limit(self, circuit: Circuit, outcome: Outcome, now_s: float) -> None:
-        """It wants fewer calls: none until then. What it said before is never shortened."""
+        """It wants fewer calls: none until then. What it said before is never shortened.
+
+        Only the first, and each one call that was let through after the wait, count: not those that were on their way.
+        """
+        in_a_row = circuit.limits_in_a_row
         wait_s = outcome.retry_after_s
-        if wait_s is None:
-            wait_s = min(LIMIT_MAX_S, LIMIT_S * 2.0 ** min(circuit.limits_in_a_row, 10))
-        circuit.limits_in_a_row += 1
-        circuit.limited_until_s = max(circuit.limited_until_s, now_s + wait_s)
+        if in_a_row == 0 or circuit.trying_until_s > now_s:
+            circuit.limits_in_a_row += 1
+            if wait_s is None:
+                wait_s = min(LIMIT_MAX_S, LIMIT_S * 2.0 ** min(in_a_row, 10))
+            elif in_a_row:
+                wait_s = max(wait_s, min(LIMIT_MAX_S, TOLD_LIMIT_S * 2.0 ** min(in_a_row - 1, 10)))
+        circuit.limited_until_s = max(circuit.limited_until_s, now_s + (wait_s or 0.0))
         self._tell(circuit, "limit", "limited", f"{circuit.limited_until_s - now_s:.1f} s")
 
     def _shut(self, refused: Circuit, now_s: float) -> None:
@@ -250,6 +261,8 @@ class Circuits:
             if circuit.told["breaker"] != "refused" or circuit.breaker.state(now_s) != "open":
                 circuit.breaker = circuit.breaker.force_open(now_s, CREDENTIALS_OPEN_S)
             if circuit.told["breaker"] != "refused":
+                if circuit.told["breaker"] == "closed":
+                    circuit.not_closed_since_s = now_s
                 circuit.told["breaker"] = "refused"
                 self._tell(circuit, "credentials", "refused", "the provider does not accept the key")
 
@@ -270,6 +283,8 @@ class Circuits:
         """Tell what has changed."""
         phase = circuit.breaker.state(now_s)
         if phase != circuit.told["breaker"] and not (circuit.told["breaker"] == "refused" and phase == "open"):
+            if phase == "closed" or circuit.told["breaker"] == "closed":
+                circuit.not_closed_since_s = None if phase == "closed" else now_s
             circuit.told["breaker"] = phase
             self._tell(circuit, "breaker", phase, circuit.breaker.why or why)
         health = circuit.health.state(now_s)
@@ -305,11 +320,13 @@ def _status(circuit: Circuit, now_s: float) -> ModelStatus:
     phase = circuit.breaker.state(now_s)
     until_s = circuit.breaker.open_until_s
     limited_s = circuit.limited_for_s(now_s)
+    since_s = circuit.not_closed_since_s
     return ModelStatus(
         model=circuit.model,
         breaker=phase,
         health=circuit.health.state(now_s),
         why="credentials" if circuit.told["breaker"] == "refused" and phase != "closed" else circuit.breaker.why,
+        not_closed_for_s=None if since_s is None else round(now_s - since_s, 1),
         opens_in_s=round(until_s - now_s, 1) if phase == "open" and until_s != math.inf else None,
         limited_for_s=round(limited_s, 1) or None,
         calls=circuit.calls,

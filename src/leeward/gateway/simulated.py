@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import ssl
 import struct
 import sys
 from collections import deque
@@ -94,6 +95,7 @@ class SimulatedProvider:
         self.received: deque[Received] = deque(maxlen=received_max)
         """The latest requests."""
         self.port = 0
+        self._scheme = "http"
         self.pace_s = pace_s
         self._answers = Answers(name, seed=seed, words=words, events_per_write=events_per_write)
         self._clock = clock or SystemClock()
@@ -114,7 +116,7 @@ class SimulatedProvider:
     @property
     def base_url(self) -> str:
         """Its address, as a `base_url` is written."""
-        return f"http://{HOST}:{self.port}/v1"
+        return f"{self._scheme}://{HOST}:{self.port}/v1"
 
     @property
     def fault(self) -> Fault | None:
@@ -140,11 +142,12 @@ class SimulatedProvider:
             return None
         return max(0.0, self._fault_until_s - self._clock.monotonic_s())
 
-    async def start(self, port: int = 0) -> int:
-        """Listen on 127.0.0.1; give the port. Raises OSError where it cannot."""
+    async def start(self, port: int = 0, *, tls: ssl.SSLContext | None = None) -> int:
+        """Listen on 127.0.0.1, with *tls* behind it; give the port. Raises OSError where it cannot."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self, loop), HOST, port, backlog=1024)
+        self._server = await loop.create_server(lambda: _Connection(self, loop), HOST, port, backlog=1024, ssl=tls)
         self.port = self._server.sockets[0].getsockname()[1]
+        self._scheme = "http" if tls is None else "https"
         return self.port
 
     async def stop(self) -> None:

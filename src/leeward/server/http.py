@@ -179,6 +179,7 @@ class Request:
     """One request, as its handler sees it."""
 
     __slots__ = (
+        "_first",
         "identity",
         "key_tail",
         "method",
@@ -195,6 +196,7 @@ class Request:
 
     def __init__(self, scope: Scope, receive: Receive, request_id: str, send: Send | None = None) -> None:
         self.scope = scope
+        self._first: dict[bytes, bytes] | None = None
         self.receive = receive
         self.send: Send = send or _nowhere  # for an answer that is pushed; see `Response.sent`
         self.request_id = request_id
@@ -215,10 +217,10 @@ class Request:
 
     def header(self, name: bytes) -> bytes:
         """The header's value, or `b""`. *name* in lower case."""
-        for key, value in self.scope["headers"]:
-            if key == name:
-                return value  # type: ignore[no-any-return]
-        return b""
+        found = self._first
+        if found is None:
+            found = self._first = dict(reversed(self.scope["headers"]))  # of several the first is what counts
+        return found.get(name, b"")
 
     @property
     def project(self) -> int:
@@ -319,6 +321,9 @@ async def read_packed(request: Request, limits: BodyLimits, lease: Lease) -> byt
     declared = request.header(b"content-length")
     if declared.isdigit() and int(declared[:20]) > bytes_max:
         raise too_large(bytes_max)
+    connection = request.scope.get("leeward.connection")
+    if connection is not None and connection.body_is_here():
+        return await _receive(request.receive, bytes_max, lease)  # there is nothing to wait for
     try:
         async with asyncio.timeout(limits.timeout_s):
             return await _receive(request.receive, bytes_max, lease)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import sys
+import threading
 import traceback
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 __all__ = ["Report", "json_lines", "quiet"]
@@ -23,28 +27,33 @@ def quiet(event: str, fields: dict[str, Any]) -> None:
     """Say nothing: for a server that draws on the terminal itself."""
 
 
-def json_lines(stream: Any = None) -> Report:
+def json_lines(stream: Any = None, *, now: Callable[[], datetime.datetime] | None = None) -> Report:
     """A report that writes JSON lines; exceptions come with their stack, never with a request's body.
 
-    A line that cannot be written is dropped: the log is never a reason to fail.
+    A line that cannot be written is dropped: the log is never a reason to fail. Threads may share it.
     """
-    import structlog  # noqa: PLC0415 - the server's only, and not on the way to the first answer
-
-    logger = structlog.wrap_logger(
-        structlog.PrintLogger(file=stream if stream is not None else sys.stderr),
-        processors=[
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(ensure_ascii=True),
-        ],
-    )
+    out = sys.stderr if stream is None else stream
+    time_of_day = now or _now
+    turn = threading.Lock()
+    encode = json.JSONEncoder(ensure_ascii=True, default=repr).encode
 
     def report(event: str, fields: dict[str, Any], /) -> None:
+        told = {name: _plain(value) for name, value in fields.items()}
+        told["event"] = event
+        told["timestamp"] = time_of_day().isoformat(timespec="microseconds").replace("+00:00", "Z")
         try:
-            logger.msg(event, **{name: _plain(value) for name, value in fields.items()})
+            line = encode(told) + "\n"
+            with turn:
+                out.write(line)
+                out.flush()
         except (OSError, ValueError):
             pass  # boundary: nobody reads it any more, or its disk is full; events must be taken all the same
 
     return report
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
 
 
 def _plain(value: Any) -> Any:

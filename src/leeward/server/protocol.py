@@ -152,6 +152,10 @@ class LimitedProtocol(HttpToolsProtocol):
             self.on_gone()
         self.on_gone = self.on_room = None
 
+    def body_is_here(self) -> bool:
+        """Whether the newest request has come whole; then so has every one before it."""
+        return self.cycle is not None and not self.cycle.more_body
+
     def resume_writing(self) -> None:
         """The buffer has room again."""
         super().resume_writing()

@@ -94,6 +94,6 @@ def _message(value: Any) -> str:
     if not isinstance(value, str):
         try:
             value = _ENCODE(value).decode()
-        except (RecursionError, OverflowError):
-            return ""  # too deep or a number too large: made to hurt
+        except RecursionError:
+            return ""  # nested to hurt
     return str(value).strip()[:MESSAGE_CHARS_MAX]

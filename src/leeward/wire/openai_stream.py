@@ -159,7 +159,7 @@ class StreamReader:
         if data == b"[DONE]":
             self.done = True
             return False
-        data, _ = repair(data)
+        data = _readable(data)
         if kind == b"error" or not data.startswith(b"{"):
             return self._failed_as_told(data)
         try:
@@ -231,6 +231,17 @@ class StreamReader:
         if usage is None and isinstance(chunk.x_groq, dict):
             usage = chunk.x_groq.get("usage")
         self.usage = usage_of(usage) or self.usage
+
+
+def _readable(data: bytes) -> bytes:
+    """The data, with U+FFFD for half a surrogate pair: clients can read that, our decoder does not."""
+    try:
+        _DECODE_ANY(data)
+    except msgspec.DecodeError:
+        return repair(data)[0]
+    except RecursionError:
+        pass  # is told by who reads it
+    return data
 
 
 def _is_error(data: bytes) -> bool:

@@ -121,13 +121,17 @@ def _event(value: dict[str, Any]) -> bytes:
 def _encoded(value: dict[str, Any]) -> bytes:
     try:
         return _ENCODE(value)
-    except (RecursionError, OverflowError) as error:
+    except RecursionError as error:
         raise BadAnswer(f"the answer cannot be written: {error}") from error
 
 
 def _object(text: bytes) -> dict[str, Any]:
     try:
-        return _DECODE(repair(text)[0])
+        return _DECODE(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return _DECODE(repair(text)[0])  # half a surrogate pair was all that was wrong, or it is none
     except (ValueError, RecursionError) as error:
         raise BadAnswer(f"no JSON object: {error}") from error
 

@@ -19,7 +19,7 @@ function classesOf(error) {
 
 export async function tell(steps, toldOf) {
   for (const [name, step] of Object.entries(steps)) {
-    if (!(VARIANT.only ?? [name]).includes(name)) continue;
+    if (VARIANT.skip?.includes(name)) continue;
     let said;
     try {
       said = { value: await step() };

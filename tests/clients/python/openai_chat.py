@@ -28,7 +28,7 @@ def told_of(error):
         "code": getattr(error, "code", None),
         "param": getattr(error, "param", None),
         "message": (getattr(error, "body", None) or {}).get("message"),
-        "request_id": getattr(error, "request_id", None),
+        "request_id": getattr(error, "request_id", None) or (getattr(error, "body", None) or {}).get("request_id"),
         "retry_after": headers.get("retry-after"),
     }
 
@@ -225,6 +225,29 @@ def cut():
     return gathered(ask("cut", stream=True))
 
 
+def cuts():
+    """What becomes of a stream that ends in its middle, by how it ends."""
+    return {model: [ending(model), awaited_ending(model)] for model in ("cut", "reset-mid", "error-mid", "stall")}
+
+
+def ending(model):
+    try:
+        return gathered(ask(model, stream=True))
+    except openai.APIError as error:
+        return error.code
+
+
+def awaited_ending(model):
+    async def work():
+        async with openai.AsyncOpenAI(**SETTINGS) as of:
+            return [chunk.model_dump() async for chunk in await ask(model, of=of, stream=True)]
+
+    try:
+        return asyncio.run(work())
+    except openai.APIError as error:
+        return error.code
+
+
 def failover():
     answer = client.chat.completions.with_raw_response.create(model="failover", messages=say("hello"))
     return {"text": answer.parse().choices[0].message.content, "provider": answer.headers["x-leeward-provider"]}
@@ -266,7 +289,17 @@ tell(
         *(tool_call, tool_chunks, tools, tools_streamed, of_claude, streamed_of_claude, tools_of_claude),
         *(tools_streamed_of_claude, embeddings, embeddings_as_floats, models, model, no_model),
         *(error_too_much, error_of_provider, error_key, error_scope, error_model, error_limited, error_failing),
-        *(error_slow, error_streamed, error_patience, cut, failover, failover_streamed, degraded, degraded_streamed),
+        *(
+            error_slow,
+            error_streamed,
+            error_patience,
+            cut,
+            cuts,
+            failover,
+            failover_streamed,
+            degraded,
+            degraded_streamed,
+        ),
         *(repeats, left),
     ],
     told_of,

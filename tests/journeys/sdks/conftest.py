@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 import sdks
+from gateway_clients import places
 from page_server import CHROMIUM_FLAGS, chromium
 from server_process import ServerProcess, until
 
@@ -58,9 +59,19 @@ def refused(server: ServerProcess) -> list[dict[str, Any]]:
     return list(server.ask("GET", "/api/refusals", key=server.key("read")).json()["refusals"])
 
 
+ONE_PROVIDER = """
+[[gateway.providers]]
+name = "simulated"
+kind = "simulated"
+models = { chat = "simulated" }
+"""
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    with ServerProcess(tmp_path_factory.mktemp("sdks") / "d") as server:
+    folder = tmp_path_factory.mktemp("sdks")
+    (folder / "leeward.toml").write_text(ONE_PROVIDER)  # where the server looks for it
+    with ServerProcess(folder / "d") as server:
         server.wait_store()
         yield server
 
@@ -85,3 +96,10 @@ def site():
     sources = {path.stem: path for path in (sdks.HERE / "browser").glob("*_events.mjs")}
     with sdks.pages(sources) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def gateways(tmp_path_factory):
+    """Two gateways and all that stands behind them; one of each for the journeys of a worker."""
+    with places(tmp_path_factory.mktemp("gateways")) as there:
+        yield there

@@ -44,7 +44,7 @@ def variables(tmp_path):
 
 def lay_out(recipe, journey, folder):
     """Put the row's files into a folder; the command that runs it."""
-    row = recipes.filled(recipe, journey.host, journey.key)
+    row = recipes.filled(recipe, journey.host, journey.server.key(recipe.scope))
     if row.language == "shell":
         (folder / row.file).write_text(row.event)
         return ["sh", "-ec", row.lines]
@@ -69,7 +69,8 @@ def test_the_lines_bring_an_event(journey, tmp_path, variables, recipe):
     )
     assert done.returncode == 0, done
 
-    assert len(called(journey.events(), recipe.first)) == 1
+    events = journey.wait(lambda found: called(found, recipe.first), "the event is there")
+    assert len(called(events, recipe.first)) == 1
 
 
 def test_the_lines_of_fastapi_bring_an_event(journey, tmp_path, variables):
