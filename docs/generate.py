@@ -19,6 +19,7 @@ import click
 
 import leeward as public
 from leeward.cli.main import leeward
+from leeward.gateway.sentences import SENTENCES
 from leeward.recipes import RECIPES
 from leeward.sender import api
 from leeward.sender.blocks import Span
@@ -65,6 +66,112 @@ WIRE_MEANINGS = {
     "native": "leeward's own: each event is stored once, and the server can tell whether one is missing.",
     "posthog": "Any PostHog-compatible host: `/capture/` for one event, `/batch/` for more.",
     "otlp": "OTLP over HTTP: spans, log records and metrics as JSON; what OpenTelemetry's SDK exports, as protobuf.",
+}
+# What a caller of the gateway may get: the status, what has happened, and what to do about it.
+GATEWAY_CODES: dict[str, tuple[str, str, str]] = {
+    "all_providers_failed": (
+        "502",
+        "Every provider that could be asked was asked, and failed.",
+        "The gateway's log has each call and its reason under the `request_id`; `GET /api/providers` shows how they are.",
+    ),
+    "deadline_exceeded": (
+        "504",
+        "The request's time is over, or every provider that was asked ran into a time-out.",
+        "Raise `deadline_s` or `first_token_timeout_s`, or ask for a stream: its first word comes sooner.",
+    ),
+    "providers_unavailable": (
+        "503, Retry-After",
+        "Every provider failed lately and is left alone for a while; none was asked.",
+        "Ask again when Retry-After says. A further provider in the route, or a step of `fallback`, would have answered.",
+    ),
+    "rate_limited": (
+        "429, Retry-After",
+        "Every provider wants fewer calls.",
+        "Ask again when Retry-After says; a further provider, or a higher limit there, helps for good.",
+    ),
+    "stream_interrupted": (
+        "in the stream, after 200",
+        "The answer had begun and does not go on. What came before is not the whole answer.",
+        "Ask again. In process it is `StreamCut`, raised by the loop over the chunks.",
+    ),
+    "model_not_found": (
+        "404",
+        "No route has the name in `model`.",
+        "Use a name of `GET /v1/models`, or add a route. The message names the closest.",
+    ),
+    "unsupported": (
+        "400",
+        "No provider of the route can do what the request needs; `param` names it.",
+        "Leave that field out, or add a provider that can; a model's abilities stand in its table under `models`.",
+    ),
+    "invalid_request": (
+        "400; 413 or 422 as the provider says",
+        "The request is not as it must be, or the provider found fault with it; `param` names the field.",
+        "Change that field. Where a provider refused, the log has its words under the `request_id`.",
+    ),
+    "context_length_exceeded": (
+        "400",
+        "The provider says that the conversation does not fit the model.",
+        "Shorten it. With `context_tokens` of each model set, long requests go to one where they fit.",
+    ),
+    "payload_too_large": (
+        "413",
+        "The body is larger than `request_bytes_max`.",
+        "Send less, or raise it under `[gateway]`.",
+    ),
+    "request_too_large": (
+        "413",
+        "The same, in process.",
+        "Send less, or raise `request_bytes_max` under `[gateway]`.",
+    ),
+    "invalid_json": ("400", "The body is no JSON object.", "Send one; the message says where it ends to be JSON."),
+    "too_deep": ("400", "The JSON is nested deeper than 64 levels.", "Nest less: a tool's schema is often the cause."),
+    "forbidden_field": (
+        "400",
+        "A field of the request says whom to call or with which key; `param` names it.",
+        "Leave it out. Who is called is said by `[[gateway.providers]]` alone.",
+    ),
+    "too_many_choices": ("400", "`n` is larger than `choices_max`.", "Ask for fewer, or raise it under `[gateway]`."),
+    "too_many_tokens": (
+        "400",
+        "`max_tokens` or `max_completion_tokens` is larger than `output_tokens_max`.",
+        "Ask for fewer, or raise it under `[gateway]`.",
+    ),
+    "idempotency_key_invalid": (
+        "400",
+        "The `Idempotency-Key` is too long or has odd characters.",
+        "Use 1 to 255 visible ASCII characters, such as a UUID.",
+    ),
+    "idempotency_conflict": (
+        "409",
+        "The `Idempotency-Key` was used for another request.",
+        "Use a new key for each request, and the same key only with the same body.",
+    ),
+    "idempotency_in_progress": (
+        "409, Retry-After",
+        "The first request with this `Idempotency-Key` is still being answered, or its answer is too large to keep.",
+        "Ask again when Retry-After says.",
+    ),
+    "rate_limit_exceeded": (
+        "429, Retry-After",
+        "The caller's key has used its requests of this minute.",
+        "Wait for the next minute, or raise `requests_per_minute` of the key.",
+    ),
+    "spend_limit_reached": (
+        "429, Retry-After",
+        "The caller's key has used its tokens or US dollars of this day (UTC).",
+        "Wait for the next day, or raise `tokens_per_day` or `usd_per_day` of the key.",
+    ),
+    "unauthorized": ("401", "There is no key, or a wrong one.", "Send `Authorization: Bearer lw_…`."),
+    "forbidden": ("403", "The key has another scope.", "Use one of scope chat; the message says how it is made."),
+    "chaos_off": (
+        "409",
+        "A fault was asked for at a provider that is not simulated.",
+        "Set `chaos = true` under `[gateway]`; its calls then go to a stand-in.",
+    ),
+    "provider_not_found": ("404", "There is no provider of that name.", "`leeward chaos list` shows the names."),
+    "unknown_fault": ("400", "There is no fault of that name.", "`leeward chaos faults` shows them."),
+    "bad_fault": ("400", "A number of the fault is out of its range.", "The message says the range."),
 }
 DROP_IN_MODULES = ("leeward.telemetry", "leeward.testing")
 INTEGRATIONS = ("asgi", "logging", "hooks", "providers", "otel", "otel_genai")
@@ -350,7 +457,8 @@ def commands_page() -> str:
 def http_page() -> str:
     """Every route, and every object that goes in or out."""
     described = document(ROUTES, API_VERSION)
-    foreign = [_route_row(route, described) for route in ROUTES if route not in OURS]
+    openai = [_route_row(route, described) for route in ROUTES if route.wire == "openai"]
+    foreign = [_route_row(route, described) for route in ROUTES if route not in OURS and route.wire != "openai"]
     blocks = [_table(("route", "scope", "what"), [_route_row(route, described) for route in OURS if not route.page])]
     for route in ROUTES:
         if route.parameters:
@@ -359,6 +467,11 @@ def http_page() -> str:
     for name, schema in sorted(described["components"]["schemas"].items()):
         rows = [(f"`{field}`", _type(inner)) for field, inner in schema.get("properties", {}).items()]
         blocks.append(f"## {name}\n\n{schema.get('description', '')}\n\n{_table(('field', 'type'), rows)}")
+    blocks.append(
+        "## OpenAI's protocol\n\nThe gateway. Requests and answers are those of OpenAI's API; what is particular here is in [the "
+        "gateway as a server](../how-to/gateway-server.md), the errors are in [error codes](errors.md#of-the-gateway).\n\n"
+        + _table(("route", "scope", "what"), openai)
+    )
     blocks.append(
         "## Other protocols\n\nDescribed by their own specifications, and in [wires](wires.md).\n\n"
         + _table(("route", "scope", "what"), foreign)
@@ -428,11 +541,24 @@ def errors_page() -> str:
     for path in sorted(SOURCE.rglob("*.py")):
         for code, sentence in _codes(ast.parse(path.read_text(encoding="utf-8"))):
             found.setdefault(code, set()).update({sentence} if sentence else ())
+    for code in GATEWAY_CODES:
+        found.setdefault(code, set()).update({SENTENCES[code]["en"]} if code in SENTENCES else ())
+    gateway = [
+        (f"[`{code}`](#{code})", status, meaning, cure) for code, (status, meaning, cure) in GATEWAY_CODES.items()
+    ]
     blocks = [
         f"## {code}\n\n" + ("\n".join(f"- {sentence}" for sentence in sorted(sentences)) or "- (no fixed sentence)")
         for code, sentences in sorted(found.items())
     ]
-    return _page("Error codes", "The `code` of an answer, or of a command's error (`--debug` shows it).", *blocks)
+    return _page(
+        "Error codes",
+        "The `code` of an answer, or of a command's error (`--debug` shows it).",
+        "## Of the gateway\n\nOn `/v1` they stand in OpenAI's shape: `error` with `message`, `type`, `param`, `code` and "
+        "`request_id`. In process, `GatewayError` and `RequestInvalid` have `code`, `status` and `param`; a `GatewayError` "
+        "also has `request_id` and `retry_after_s`.\n\n"
+        + _table(("code", "status", "what has happened", "what to do"), gateway),
+        *blocks,
+    )
 
 
 def _codes(tree: ast.AST) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,8 @@
 """What the pages show works: every Python snippet runs, the examples run, and every link leads somewhere.
 
 The snippets of a page are one program, in the order in which they stand, in an interpreter and a home of their own; a
-server on loopback notes what they send. Two comments before a fence change that:
+server on loopback notes what they send. The page's first configuration lies beside it as leeward.toml. Two comments before
+a fence change that:
 
     <!-- not run: REASON -->      it is only compiled
     <!-- run with pytest -->      it is a module of tests
@@ -59,6 +60,7 @@ for name, line, text in json.load(open(sys.argv[1], encoding="utf-8")):
 FENCE = re.compile(
     r"^(?:<!-- (?P<mark>not run: \S.*|run with pytest) -->\n+)?```python\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
+CONFIGURATION = re.compile(r"^```toml\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 ANY_FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 
@@ -158,6 +160,9 @@ def test_the_snippets_of_a_page_run_in_order_and_say_nothing_on_stderr(page, ser
     ]
     (tmp_path / "program.json").write_text(json.dumps(program), encoding="utf-8")
     (tmp_path / "runner.py").write_text(RUNNER, encoding="utf-8")
+    configuration = CONFIGURATION.search(page.read_text(encoding="utf-8"))
+    if configuration is not None:
+        (tmp_path / "leeward.toml").write_text(configuration[1], encoding="utf-8")
 
     done = run(["runner.py", "program.json"], tmp_path, server.host)
 

@@ -65,8 +65,8 @@ NO_ANSWERS = {
     "an error beside choices": completion({"content": "Good"}, error={"message": "secret of the provider"}),
     "wrong types": completion({"content": 7}),
     "no UTF-8": completion({"content": "Good"}).replace(b"Good", b"G\xff"),
-    "depth": b'{"choices":' + b"[" * 1_000_000,
-    "broken text and depth": b'{"id":"\\ud800","choices":' + b"[" * 1_000_000,
+    "depth": b'{"x":' + b"[" * 1_000_000,
+    "broken text and depth": b'{"id":"\\ud800","x":' + b"[" * 1_000_000,
     "broken text and no answer": b'{"id":"\\ud800","choices":7}',
 }
 

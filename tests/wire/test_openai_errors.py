@@ -34,9 +34,13 @@ def test_g10_a_provider_s_error_is_bounded():
 
     assert (len(error.message), len(error.code), len(error.type)) == (2_000, 100, 100)
     assert len(read_error(500, b"x" * 1_000_000).message) == 2_000
+    # More than any error has to say is not taken apart.
+    assert read_error(500, b'{"code":"c",' + b" " * (64 << 10) + b'"type":"t"}') == ProviderError(
+        500, message='{"code":"c",'
+    )
 
 
-@pytest.mark.parametrize("wrap", [b'{"error":{"message":%s%s}}', b'[{"message":%s%s}]'])
+@pytest.mark.parametrize("wrap", [b'{"error":{"message":%s%s}}', b'[{"message":%s%s}]', b"%s7%s"])
 def test_g10_an_error_of_any_depth_is_read(wrap):
     for depth in (10, *range(700, 1_100), 50_000):
         assert read_error(500, wrap % (b"[" * depth, b"]" * depth)).status == 500

@@ -258,6 +258,12 @@ def test_a_stream_is_asked_for_its_usage_beside_what_the_caller_asked_for(fields
     assert sent.get("stream_options") == options
 
 
+def test_a_caller_who_asked_for_the_usage_has_asked_in_the_same_bytes():
+    data = body(stream=True, stream_options=7).replace(b"7", b'{"include_usage":  true}')
+
+    assert b'{"include_usage":  true}' in encode_request(decode_request(data, "chat", LIMITS), "m", add_usage=True)
+
+
 def test_fields_that_a_provider_does_not_take_or_calls_otherwise_are_left_out_or_renamed():
     request = chat(max_completion_tokens=5, seed=7, stream=True)
 

@@ -61,6 +61,13 @@ def test_a_caller_who_did_not_ask_for_the_usage_does_not_get_it_and_it_is_known_
     assert reader.deltas[-1] == Delta(usage=Usage(12, 5, 8, 2))
 
 
+def test_the_second_half_of_a_withheld_event_s_line_end_is_withheld_too():
+    reader = StreamReader(withhold_usage=True)
+
+    assert reader.feed(chunk(choices=[], usage=USAGE).replace(b"\n", b"\r\n")[:-1]) == b""
+    assert reader.feed(b"\n" + STARTED) == STARTED
+
+
 def test_a_usage_beside_a_choice_is_not_withheld():
     assert read(STREAMS["mistral"], withhold_usage=True)[1] == STREAMS["mistral"].removesuffix(DONE)
 
@@ -157,6 +164,7 @@ def test_thoughts_are_content_but_alone_they_are_no_answer(delta):
         (DONE, "no_finish"),
         (STARTED, "no_finish"),
         (STARTED + DONE, "no_finish"),
+        (STARTED + DONE + b"data: [", "no_finish"),
         (STARTED + b"data: {", "cut_event"),
         (STARTED + b"\n", "no_finish"),
         (chunk(ROLE) + chunk(finish="stop"), "no_content"),
@@ -190,7 +198,7 @@ def test_nothing_behind_the_end_goes_on():
 def test_g2_an_error_within_a_stream_is_one_in_whatever_shape_and_nothing_of_it_goes_on(shape, before):
     error, code = STREAM_ERRORS[shape]
 
-    reader, out = read(before + error + TEXT + DONE)
+    reader, out = read(before + error + b": comment\n\n" + TEXT + DONE)
 
     assert out == before
     assert reader.error is not None
@@ -202,7 +210,7 @@ def test_g2_an_error_within_a_stream_is_one_in_whatever_shape_and_nothing_of_it_
 @pytest.mark.parametrize("kind", GARBAGE)
 @pytest.mark.parametrize("before", [b"", STARTED])
 def test_g3_garbage_is_an_error_and_nothing_at_or_behind_it_goes_on(kind, before):
-    reader, out = read(before + GARBAGE[kind] + TEXT)
+    reader, out = read(before + GARBAGE[kind] + b": comment\n\n" + TEXT)
 
     assert out == before
     assert reader.error is not None

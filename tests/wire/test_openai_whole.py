@@ -198,7 +198,7 @@ def test_g10_depth_is_an_error_and_nothing_breaks():
     for depth in range(700, 1_100):
         for make in (as_stream, lambda answer: assemble(b"data: " + answer + b"\n\n")):
             with contextlib.suppress(BadAnswer):
-                make(b'{"choices":[],"x":' + b"[" * depth + b"]" * depth + b"}")
+                make(b'{"choices":[{}],"x":' + b"[" * depth + b"7" + b"]" * depth + b"}")
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,18 @@
-"""`leeward demo`: a server on the embedded store, and a small application that reports to it; nothing to set up.
+"""`leeward demo`: a server with two simulated providers, and a small application that asks and reports to it.
 
-Its data is apart from any real server's, in a folder that bears the demo's mark; `--reset` removes no other folder.
+Nothing is to be set up, and nothing of a leeward.toml's gateway is used: nobody's provider is called. Its data is apart from any real server's, in a folder that bears the demo's mark; `--reset` removes no other folder.
 """
 
 from __future__ import annotations
 
+import asyncio
+import datetime
 import os
 import random
 import shlex
 import shutil
 import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +27,9 @@ from leeward.settings import find
 from leeward.version import VERSION
 
 if TYPE_CHECKING:
+    from leeward.cli.switch import Switch
     from leeward.cli.traffic import Traffic
+    from leeward.settings.gateway import Gateway
     from leeward.settings.load import Loaded
 
 __all__ = ["MARK", "command"]
@@ -32,6 +37,9 @@ __all__ = ["MARK", "command"]
 MARK: Final = "demo.txt"
 FOLDER: Final = "demo"
 PORTS_TRIED_MAX: Final = 20
+PRIMARY: Final = "primary"
+PACE_S: Final = 0.03  # between two words of a stream, so that one can watch it
+SWITCH_KEY: Final = "b"
 
 
 @make("demo", "leeward demo", "leeward demo --reset")
@@ -83,24 +91,46 @@ def _mark(directory: Path) -> None:
     mark.write_text("The data of leeward demo. `leeward demo --reset` removes this folder.\n", encoding="utf-8")
 
 
+def _gateway() -> Gateway:
+    """Two providers that are none, and a route over both; impatient, so that a fault is seen to pass."""
+    from leeward.cli.traffic import MODEL
+    from leeward.settings.gateway import Breaker, Gateway, Model, Provider, Route
+
+    names = (PRIMARY, "secondary")
+    priced: dict[str, str | Model] = {MODEL: Model(name=MODEL, input_price=0.5, output_price=1.5)}
+    return Gateway(
+        first_token_timeout_s=3.0,
+        stall_timeout_s=3.0,
+        deadline_s=20.0,
+        breaker=Breaker(open_s=2.0, open_max_s=8.0),
+        providers=tuple(Provider(name=name, kind="simulated", models=priced) for name in names),
+        routes=(Route(model=MODEL, providers=names, fallback=("cache", "stale-cache", "static")),),
+    )
+
+
 def _run(loaded: Loaded, directory: Path, *, verbose: bool) -> None:
+    from msgspec.structs import replace
+
     from leeward.cli.hosting import host
     from leeward.cli.keyless import OTLP_PORT, Keyless, try_listen
+    from leeward.cli.keypress import KeyPresses, can_listen
 
     listener = _listen(loaded)
     keyless_listener = try_listen()
 
-    from leeward.cli.traffic import Traffic
+    from leeward.cli.traffic import Door, Traffic
     from leeward.sender.client import Client
     from leeward.server.app import Application
     from leeward.server.logs import json_lines, quiet
 
     traffic: list[Traffic] = []
+    tasks: list[asyncio.Task[None]] = []
 
     class Demo(Application):
         """The server, which tells the traffic when it stops, and takes OpenTelemetry's default port without a key."""
 
         keyless: Keyless | None = None
+        switch: Switch | None = None
 
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
             if self.keyless is None:
@@ -113,29 +143,64 @@ def _run(loaded: Loaded, directory: Path, *, verbose: bool) -> None:
             for source in traffic:
                 source.stop()
 
-    async def ready(url: str) -> None:
-        keys = first_keys(directory)
-        if "write" not in keys:
-            raise ConfigError(
-                "the demo's keys are gone", code="no_key", where=str(directory), fix="leeward demo --reset"
-            )
-        client = Client(
-            keys["write"], url, disabled=False, spool_dir=str(directory / "spool"), app=f"leeward-demo/{VERSION}"
-        )
-        application.keyless = Keyless(OTLP_PORT, keys["write"]) if keyless_listener else None
-        traffic.append(Traffic(client, random.Random()))  # noqa: S311 - it makes up a demo, not a secret
-        traffic[0].start()
-        link = await application.control.create_sign_in_link()
-        _say_ready(url, link, directory, takes_otlp=keyless_listener is not None)
+        async def stop(self) -> None:
+            keys.stop()
+            for task in tasks:
+                task.cancel()
+            if self.switch is not None:
+                self.switch.end()
+            await super().stop()
 
-    application = Demo(loaded.settings, directory, json_lines() if verbose else quiet, demo=True)
+    def pressed(key: str) -> None:
+        if key == SWITCH_KEY and application.switch is not None:
+            tasks.append(asyncio.get_running_loop().create_task(application.switch.toggle()))
+
+    async def ready(url: str) -> None:
+        found = _keys(directory)
+        client = Client(
+            found["write"], url, disabled=False, spool_dir=str(directory / "spool"), app=f"leeward-demo/{VERSION}"
+        )
+        application.keyless = Keyless(OTLP_PORT, found["write"]) if keyless_listener else None
+        homes = application.gateway.core.homes
+        for provider in homes.simulated.values():
+            provider.pace_s = PACE_S
+        traffic.append(Traffic(client, Door(url, found["chat"]).ask, random.Random()))  # noqa: S311 - it makes up a demo, not a secret
+        listens = can_listen()
+        link = await application.control.create_sign_in_link(scope="admin")  # the page has a switch, too
+        _say_ready(url, link, found["chat"], directory, takes_otlp=keyless_listener is not None, listens=listens)
+        traffic[0].start()
+        draws = sys.stderr.isatty() and not verbose
+        switch = Switch(homes.chaos, traffic[0].answers, PRIMARY, draws=draws, now=_time_of_day)
+        application.switch = switch
+        loop = asyncio.get_running_loop()
+        tasks.append(loop.create_task(switch.watch()))
+        if listens:
+            keys.start(loop)
+
+    from leeward.cli.switch import Switch
+
+    settings = replace(loaded.settings, gateway=_gateway())
+    application = Demo(settings, directory, json_lines() if verbose else quiet, demo=True)
+    keys = KeyPresses(pressed)
     try:
         host(application, listener, ready, further=[keyless_listener] if keyless_listener else ())
     finally:
+        keys.stop()
         for source in traffic:
             source.stop()
             source.join()
     talk("stopped; the data stays for the next time")
+
+
+def _keys(directory: Path) -> dict[str, str]:
+    keys = first_keys(directory)
+    if not {"write", "chat"} <= keys.keys():
+        raise ConfigError("the demo's keys are gone", code="no_key", where=str(directory), fix="leeward demo --reset")
+    return keys
+
+
+def _time_of_day() -> str:
+    return f"{datetime.datetime.now().astimezone():%H:%M:%S}"
 
 
 def _listen(loaded: Loaded) -> socket.socket:
@@ -159,17 +224,23 @@ def _listen(loaded: Loaded) -> socket.socket:
         raise
 
 
-def _say_ready(url: str, secret: str, directory: Path, *, takes_otlp: bool) -> None:
+def _say_ready(url: str, secret: str, key: str, directory: Path, *, takes_otlp: bool, listens: bool) -> None:
     from leeward.cli.keyless import OTLP_PORT
+    from leeward.cli.traffic import MODEL
 
     leeward = program()
     there = "" if url.endswith(":5330") else f" --host {url}"
+    cut = f"{leeward} chaos set {PRIMARY} 503{there}"
+    question = f'{{"model": "{MODEL}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
     rows = (
         ("Open", f"{url}/login/{secret}", "signs you in once; valid 15 minutes"),
+        ("Break it", f'press {SWITCH_KEY} to cut provider "{PRIMARY}"; watch nothing get lost' if listens else cut, ""),
+        *((("", cut, "from elsewhere; or on the page Providers"),) if listens else ()),
+        ("Talk", f"curl {url}/v1/chat/completions -H 'Authorization: Bearer {key}' -d '{question}'", ""),
         ("Watch", f"{leeward} query --follow{there}", ""),
-        ("Ask", f"{leeward} query --event-type provider.failed{there}", ""),
+        ("Ask", f"{leeward} query --kind span{there}", "each request, and each call to a provider"),
         ("Send yours", f"{leeward} send hello -p name=world{there}", ""),
-        ("", f"{leeward} connect sentry | posthog | otel | langfuse{there}", "the lines for your SDK"),
+        ("", f"{leeward} connect sentry | posthog | otel | langfuse | openai{there}", "the lines for your SDK"),
         *(
             (("", f"http://127.0.0.1:{OTLP_PORT}", "OpenTelemetry with its defaults, no key needed here"),)
             if takes_otlp
@@ -177,7 +248,7 @@ def _say_ready(url: str, secret: str, directory: Path, *, takes_otlp: bool) -> N
         ),
         ("API", f"{url}/docs", ""),
     )
-    talk(f"leeward {VERSION} demo: real events through client, server, log and store")
+    talk(f"leeward {VERSION} demo: two simulated providers, real traffic through client, gateway and server")
     for name, what, note in rows:
         talk(f"  {name.ljust(11)} {what}" + (f"  ({note})" if note else ""))
     elsewhere = "" if directory == _directory(None) else f" --data-dir {printable(shlex.quote(str(directory)))}"

@@ -20,8 +20,23 @@ _HEALTH: Final = {"healthy": 0, "degraded": 1, "unhealthy": 2}
 _Counts = Mapping[tuple[str, ...], float]
 
 
-def exposition(metrics: GatewayMetrics, providers: list[ProviderStatus], budget: BudgetStatistics) -> Iterator[Metric]:
-    """Everything, for prometheus-client."""
+def exposition(
+    metrics: GatewayMetrics,
+    providers: list[ProviderStatus],
+    budget: BudgetStatistics,
+    *,
+    telemetry_lost: int = 0,
+    reports: Mapping[str, int] | None = None,
+) -> Iterator[Metric]:
+    """Everything, for prometheus-client.
+
+    Args:
+        metrics: what was counted.
+        providers: how they are.
+        budget: of repeats.
+        telemetry_lost: spans that found no place.
+        reports: what became of those to Sentry, by outcome.
+    """
     by_outcome: Counter[tuple[str, ...]] = Counter()
     degraded: Counter[tuple[str, ...]] = Counter()
     for (route, outcome, step), count in metrics.requests.items():
@@ -36,6 +51,9 @@ def exposition(metrics: GatewayMetrics, providers: list[ProviderStatus], budget:
     yield _counter("tokens", "Tokens, as providers count them.", "provider kind", metrics.tokens)
     yield _counter("cost_usd", "US dollars, by known prices.", "provider", _alone(metrics.usd))
     yield _counter("retry_budget_refused", "Repeats that the budget did not allow.", "", {(): float(budget.refused)})
+    yield _counter("telemetry_lost", "Spans of the gateway that found no place.", "", {(): float(telemetry_lost)})
+    if reports is not None:
+        yield _counter("reports", "Reports to Sentry, by what became of them.", "outcome", _alone(reports))
     yield _histogram("request_duration_seconds", "Requests, from end to end.", "route", metrics.durations)
     yield _histogram("attempt_duration_seconds", "Calls to providers.", "provider", metrics.attempt_durations)
     yield _histogram("first_token_seconds", "Streams, to their first content.", "provider", metrics.first_tokens)

@@ -1,7 +1,9 @@
 """The gateway's log: a line for each call that failed, each repeat and failover, each change of a provider.
 
 What a provider wrote stands here and nowhere else: bounded, without secrets and without what the prompt says (`redact`),
-its control characters escaped by whoever writes the line. A request that went well leaves no line; metrics and telemetry count it.
+its control characters escaped by whoever writes the line. A request that went well leaves no line; metrics and telemetry
+count it. A mistake of the caller's leaves none but that of the call that showed it, and a failure of our own none at
+all: whoever gets its exception writes it down, with the stack and the request's id.
 """
 
 from __future__ import annotations
@@ -15,28 +17,33 @@ if TYPE_CHECKING:
 
 __all__ = ["AttemptLog", "standard_report"]
 
-WHY_CHARS_MAX: Final = 500
+LOOKED: Final = "a look at it"  # why something changed without a call
 _GOOD: Final = frozenset({"ok", "degraded", "cancelled"})
+_QUIET: Final = frozenset({"ok", "refused", "cancelled"})
+_BAD: Final = frozenset({"open", "refused", "limited", "degraded", "unhealthy"})
+_NAMES: Final = {"ok": "attempt_ok", "cancelled": "attempt_cancelled"}
 _FINE: Final = frozenset({"closed", "half-open", "healthy", "over"})
 _LOGGER: Final = logging.getLogger("leeward.gateway")
 
 
 def standard_report(event: str, fields: dict[str, Any], /) -> None:
     """Write a line to the program's own logging."""
-    level = logging.INFO if event == "attempt_ok" or fields.get("state") in _FINE else logging.WARNING
+    level = logging.INFO if event in _NAMES.values() or fields.get("state") in _FINE else logging.WARNING
     _LOGGER.log(level, "%s %s", event, " ".join(f"{name}={value!r}" for name, value in fields.items()))
 
 
 class AttemptLog:
-    """Writes lines by `report`: a short name, and what belongs to it."""
+    """Writes lines by `report`: a short name, and what belongs to it. Belongs to one event loop at a time."""
 
-    __slots__ = ("_report",)
+    __slots__ = ("_cause", "_report")
 
     def __init__(self, report: Callable[[str, dict[str, Any]], None]) -> None:
         self._report = report
+        self._cause: tuple[str, str] = ("", "")  # provider and request id of the call that ended last
 
     def attempted(self, request: RequestRecord, attempt: AttemptRecord, why: str) -> None:
         """A call has ended."""
+        self._cause = (attempt.provider, request.caller.request_id)
         if attempt.outcome in _GOOD and not attempt.repeat and len(request.attempts) == 1:
             return
         fields: dict[str, Any] = {
@@ -55,12 +62,12 @@ class AttemptLog:
         if attempt.detail:
             fields["detail"] = attempt.detail
         if why:
-            fields["provider_said"] = why[:WHY_CHARS_MAX]
-        self._report("attempt_ok" if attempt.outcome == "ok" else "attempt_failed", fields)
+            fields["provider_said"] = why
+        self._report(_NAMES.get(attempt.outcome, "attempt_failed"), fields)
 
     def ended(self, request: RequestRecord) -> None:
         """A request has ended."""
-        if request.outcome in _GOOD and not request.degraded:
+        if request.outcome in _QUIET or not (request.code or request.degraded):
             return
         self._report(
             "request_degraded" if request.outcome == "degraded" else "request_failed_at_providers",
@@ -77,7 +84,8 @@ class AttemptLog:
         )
 
     def changed(self, provider: str, model: str, what: str, state: str, why: str) -> None:
-        """Something about a provider changed."""
-        self._report(
-            "provider_changed", {"provider": provider, "model": model, "what": what, "state": state, "why": why}
-        )
+        """Something about a provider changed. What got worse did so by the call that has just ended, or by a look."""
+        fields = {"provider": provider, "model": model, "what": what, "state": state, "why": why}
+        if state in _BAD and why != LOOKED and self._cause[0] == provider:
+            fields["request_id"] = self._cause[1]
+        self._report("provider_changed", fields)

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, get_args
+
+from leeward.gateway.records import AttemptOutcome, RequestOutcome
 
 if TYPE_CHECKING:
     from leeward.gateway.records import AttemptRecord, RequestRecord
+    from leeward.gateway.targets import Routes
 
 __all__ = ["BOUNDS_S", "GatewayMetrics", "Histogram"]
+
+CHANGES: Final = (("breaker", "open"), ("credentials", "refused"), ("health", "unhealthy"), ("limit", "limited"))
 
 BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
@@ -55,6 +61,20 @@ class GatewayMetrics:
         self.attempt_durations: dict[str, Histogram] = {}  # by provider
         self.first_tokens: dict[str, Histogram] = {}  # of streams, by provider
 
+    def know(self, routes: Routes) -> None:
+        """Begin at 0 for what is configured: a rate needs a value before the first failure."""
+        for provider in routes.providers:
+            _begin(self.attempts, ((provider, outcome) for outcome in get_args(AttemptOutcome)))
+            _begin(self.changes, ((provider, what, state) for what, state in CHANGES))
+            _begin(self.tokens, ((provider, kind) for kind in ("input", "output")))
+            self.repeats.setdefault(provider, 0)
+            _of(self.attempt_durations, provider)
+            _of(self.first_tokens, provider)
+        for route in routes.by_model.values():
+            _begin(self.requests, ((route.model, outcome, "") for outcome in get_args(RequestOutcome)))
+            _begin(self.requests, ((route.model, "degraded", step) for step in route.fallback))
+            _of(self.durations, route.model)
+
     def attempted(self, request: RequestRecord, attempt: AttemptRecord, why: str) -> None:  # noqa: ARG002 - as every observer
         """A call has ended."""
         provider = attempt.provider
@@ -78,6 +98,11 @@ class GatewayMetrics:
     def changed(self, provider: str, model: str, what: str, state: str, why: str) -> None:  # noqa: ARG002 - as every observer
         """Something about a provider changed."""
         self.changes[provider, what, state] += 1
+
+
+def _begin(counts: Counter[tuple[str, ...]], labels: Iterable[tuple[str, ...]]) -> None:
+    for each in labels:
+        counts.setdefault(each, 0)
 
 
 def _of(found: dict[str, Histogram], name: str) -> Histogram:

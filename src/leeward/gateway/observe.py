@@ -40,4 +40,4 @@ def default_observer() -> Observer:
     from leeward.gateway.telemetry import Telemetry, to_client  # noqa: PLC0415 - see above
     from leeward.sender.api import client  # noqa: PLC0415 - see above
 
-    return Observers(AttemptLog(standard_report), Telemetry(to_client(client)))
+    return Observers(AttemptLog(standard_report), Telemetry(to_client(client), age_s=0.0))

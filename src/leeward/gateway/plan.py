@@ -4,8 +4,8 @@ It yields `Send` and is sent the `Outcome`; it yields `Sleep` and is sent the ti
 
 Rules     A provider that fails is left at once for the next one; there is no wait as long as another can be asked.
           Each provider that may be asked is asked once before any is asked twice. A repeat to the same provider costs of
-          the budget, waits for its Retry-After or the back-off, and happens only where the first call had no effect or
-          asked for it.
+          the budget, waits for its Retry-After or the back-off (not for one beyond the longest back-off), and happens
+          only where the first call had no effect or asked for it.
           While others could still be asked, a part of the time is kept for them.
           A provider whose circuit is open, or that asked for fewer calls, is not asked. When all circuits are open, the
           one that is due soonest still gets its probes.
@@ -223,7 +223,11 @@ def _first_admitted(
 
 
 def _may_repeat(target: Target, tries: list[Outcome], retry: Retry) -> bool:
-    return tries[-1].repeatable and target.repeatable and retry.again(len(tries))
+    """A wish for more than the longest delay is not waited for: whoever asked can wait better than we."""
+    last = tries[-1]
+    return (
+        last.repeatable and target.repeatable and retry.again(len(tries)) and (last.retry_after_s or 0.0) <= retry.cap_s
+    )
 
 
 def _verdict(

@@ -1,48 +1,77 @@
 """Requests as telemetry: one span for the request and one below it for each call, with the attributes of OpenTelemetry's
-GenAI conventions. Never what was asked or answered.
+GenAI conventions. Never what was asked or answered, and no word of a provider's but its reason to finish, from a set.
 
-The hot path pays for a place in a list. A batch is encoded at once, in the native wire's form, when `BATCH_COUNT` spans
-wait or the first of them is `BATCH_AGE_S` old; everything in it comes from the configuration or is a number, so that no
-bounds and no scrubber are needed.
+The hot path pays for a place in a list. Spans are made and handed over together: in a server when `BATCH_COUNT` requests
+wait or the first of them is `BATCH_AGE_S` old; in a program at the end of the same turn of the loop, so that what the
+caller has got is with its client. Everything in them comes from the configuration, is a number, or was bounded by the
+HTTP layer, so no bounds and no scrubber are needed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from leeward.sender.context import CURRENT
 from leeward.wire.native_encode import EVENT, uuid7
 
 if TYPE_CHECKING:
     from leeward.gateway.records import AttemptRecord, RequestRecord
     from leeward.sender.client import Client
+    from leeward.sender.context import Context
     from leeward.sender.pipeline import Pipeline
 
-__all__ = ["Telemetry", "spans_of", "to_client"]
+__all__ = ["About", "Span", "Telemetry", "spans_of", "to_client"]
 
-BATCH_COUNT: Final = 200
+BATCH_COUNT: Final = 32  # requests; as spans they hold the loop for less than half a millisecond
 BATCH_AGE_S: Final = 1.0
 WAITING_MAX: Final = 20_000  # requests; more than that, and whoever should take them is in trouble
+NAME_CHARS_MAX: Final = 200
+SERVICE: Final = "leeward-gateway"
 _ENCODE = msgspec.json.Encoder().encode
 _GOOD: Final = frozenset({"ok", "degraded"})
-_OPERATIONS: Final = {"chat": "chat", "embeddings": "embeddings"}
+_FINISHES: Final = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+OTHER_FINISH: Final = "other"
+
+
+class About(msgspec.Struct, omit_defaults=True):
+    """What is particular about a span of ours, under the names of the conventions."""
+
+    operation: str = msgspec.field(name="gen_ai.operation.name")
+    model: str = msgspec.field(name="gen_ai.request.model")
+    outcome: str = msgspec.field(name="leeward.outcome")
+    provider: str = msgspec.field(default="", name="gen_ai.provider.name")
+    attempts: int = msgspec.field(default=0, name="leeward.attempts")  # of a request: how many
+    attempt: int = msgspec.field(default=0, name="leeward.attempt")  # of a call: which
+    stream: bool | None = msgspec.field(default=None, name="leeward.stream")
+    degraded: str = msgspec.field(default="", name="leeward.degraded")
+    error: str = msgspec.field(default="", name="error.type")
+    status: int = msgspec.field(default=0, name="http.response.status_code")
+    finish: tuple[str, ...] = msgspec.field(default=(), name="gen_ai.response.finish_reasons")
+    input_tokens: int | None = msgspec.field(default=None, name="gen_ai.usage.input_tokens")
+    output_tokens: int | None = msgspec.field(default=None, name="gen_ai.usage.output_tokens")
+    first_s: float | None = msgspec.field(default=None, name="gen_ai.client.operation.time_to_first_chunk")
+    cost: float | None = msgspec.field(default=None, name="leeward.cost_usd")
+    key_id: str = msgspec.field(default="", name="leeward.key_id")
+    origin: str = msgspec.field(default="", name="leeward.origin")
 
 
 class Span(msgspec.Struct, omit_defaults=True):
-    """One span, in the native wire's names."""
+    """One span, in the native wire's names. Times are milliseconds; `timestamp` is its beginning, since 1970."""
 
     event_type: str
     id: str
-    timestamp: int  # of its end, as of all of the client's spans
+    timestamp: int
     trace_id: str
     span_id: str
     duration_ms: float
     status: str
-    data: dict[str, Any]
+    data: About
     kind: str = ""
     parent_span_id: str = ""
     provider: str = ""
@@ -50,16 +79,28 @@ class Span(msgspec.Struct, omit_defaults=True):
     input_tokens: int | None = None
     output_tokens: int | None = None
     correlation_id: str = ""
+    distinct_id: str = ""
+    session_id: str = ""
+    device_id: str = ""
     service: str = ""
 
 
-class Telemetry:
-    """An observer that makes spans. `give` takes a batch: pairs of project and span; it must not raise."""
+Give = Callable[[Sequence[tuple[int, Span]]], None]
 
-    def __init__(self, give: Callable[[Sequence[tuple[int, Span]]], None]) -> None:
+
+class Telemetry:
+    """An observer that makes spans. `give` takes a batch, pairs of project and span; it returns soon and never raises.
+
+    Args:
+        give: where they go.
+        age_s: how long the first waits for company; 0: to the end of this turn of the loop.
+    """
+
+    def __init__(self, give: Give, *, age_s: float = BATCH_AGE_S) -> None:
         self._give = give
-        self._waiting: list[RequestRecord] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._age_s = age_s
+        self._waiting: list[tuple[RequestRecord, Context]] = []
+        self._timer: asyncio.Handle | None = None
         self.lost = 0  # requests without a place
 
     def attempted(self, request: RequestRecord, attempt: AttemptRecord, why: str) -> None:
@@ -67,155 +108,190 @@ class Telemetry:
 
     def ended(self, request: RequestRecord) -> None:
         """A request has ended."""
-        if len(self._waiting) >= WAITING_MAX:
+        waiting = self._waiting
+        if len(waiting) >= WAITING_MAX:
             self.lost += 1
             return
-        self._waiting.append(request)
-        if len(self._waiting) >= BATCH_COUNT:
+        waiting.append((request, CURRENT.get()))
+        if len(waiting) == BATCH_COUNT:
             self.flush()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(BATCH_AGE_S, self.flush)
+            self._timer = self._later()
 
     def changed(self, provider: str, model: str, what: str, state: str, why: str) -> None:
         """Nothing: metrics and log tell."""
 
     def flush(self) -> None:
         """Hand over what waits."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
         waiting, self._waiting = self._waiting, []
         if waiting:
-            self._give([(request.caller.project, span) for request in waiting for span in spans_of(request)])
+            self._give([(one.caller.project, span) for one, context in waiting for span in spans_of(one, context)])
+
+    def _later(self) -> asyncio.Handle:
+        loop = asyncio.get_running_loop()
+        nobody = contextvars.Context()  # else all that wait would be taken for the first one's
+        if self._age_s:
+            return loop.call_later(self._age_s, self.flush, context=nobody)
+        return loop.call_soon(self.flush, context=nobody)
 
 
-def spans_of(request: RequestRecord) -> list[Span]:
-    """A request's span, then those of its calls."""
+def spans_of(request: RequestRecord, context: Context | None = None) -> list[Span]:
+    """A request's span, then those of its calls. `context`: the caller's in this process, if it has one."""
     caller = request.caller
-    random = os.urandom(8 * (len(request.attempts) + 1) + 16)
-    trace_id = caller.trace_id or random[-16:].hex()
-    parent_id = random[:8].hex()
-    operation = _OPERATIONS[request.operation]
-    ended_ms = request.started_ms + int(request.duration_s * 1000)
-    data: dict[str, Any] = {
-        "gen_ai.operation.name": operation,
-        "gen_ai.request.model": request.route,
-        "leeward.outcome": request.outcome,
-        "leeward.attempts": len(request.attempts),
-        "leeward.stream": request.stream,
-    }
-    if request.degraded:
-        data["leeward.degraded"] = request.degraded
-    if request.code:
-        data["error.type"] = request.code
-    if request.first_token_s is not None:
-        data["gen_ai.client.operation.time_to_first_chunk"] = round(request.first_token_s, 6)
-    if request.cost is not None:
-        data["leeward.cost_usd"] = request.cost
-    if caller.key_id:
-        data["leeward.key_id"] = caller.key_id
-    spans = [
-        Span(
-            event_type=f"gateway {operation}",
-            id=uuid7(ended_ms, os.urandom(10)),
-            kind="span",
-            timestamp=ended_ms,
-            trace_id=trace_id,
-            span_id=parent_id,
-            parent_span_id=caller.parent_span_id,
-            duration_ms=round(request.duration_s * 1000, 3),
-            status="ok" if request.outcome in _GOOD else "error",
-            provider=request.provider,
-            model=request.route,
-            correlation_id=caller.request_id,
-            service="leeward-gateway",
-            data=data,
-        )
-    ]
-    for number, attempt in enumerate(request.attempts):
-        span_id = random[8 * (number + 1) : 8 * (number + 2)].hex()
-        spans.append(_attempt_span(request, attempt, number, trace_id, parent_id, span_id))
+    attempts = request.attempts
+    random = os.urandom(16 + 18 * (len(attempts) + 1))
+    trace_id, above_id, who, session = caller.trace_id, caller.parent_span_id, "", ""
+    if context is not None:
+        who, session = context.distinct_id, context.session_id
+        if not trace_id:
+            trace_id, above_id = context.trace_id, context.span_id
+    trace_id = trace_id or random[:16].hex()
+    parent_id = random[16:24].hex()
+    cost = request.cost
+    first_s = request.first_token_s
+    parent = Span(
+        f"gateway {request.operation}",
+        uuid7(request.started_ms, random[24:34]),
+        request.started_ms,
+        trace_id,
+        parent_id,
+        round(request.duration_s * 1000, 3),
+        "ok" if request.outcome in _GOOD else "error",
+        About(
+            request.operation,
+            request.route,
+            request.outcome,
+            "",
+            len(attempts),
+            0,
+            request.stream,
+            request.degraded,
+            request.code,
+            first_s=None if first_s is None else round(first_s, 6),
+            cost=cost,
+            key_id=caller.key_id,
+        ),
+        "span",
+        above_id,
+        request.provider,
+        request.route,
+        None,
+        None,
+        caller.request_id,
+        who,
+        session,
+        "",
+        SERVICE,
+    )
+    spans = [parent]
+    place = 34
+    for number, attempt in enumerate(attempts, 1):
+        spans.append(_of_call(request.operation, attempt, number, parent, random[place : place + 18]))
+        place += 18
     return spans
 
 
-def _attempt_span(
-    request: RequestRecord, attempt: AttemptRecord, number: int, trace_id: str, parent_id: str, span_id: str
-) -> Span:
-    operation = _OPERATIONS[request.operation]
-    ended_ms = attempt.started_ms + int(attempt.duration_s * 1000)
+def _of_call(operation: str, attempt: AttemptRecord, number: int, parent: Span, random: bytes) -> Span:
     usage = attempt.usage
-    data: dict[str, Any] = {
-        "gen_ai.operation.name": operation,
-        "gen_ai.provider.name": attempt.provider,
-        "gen_ai.request.model": attempt.model,
-        "leeward.outcome": attempt.outcome,
-        "leeward.attempt": number + 1,
-    }
-    if attempt.finish:
-        data["gen_ai.response.finish_reasons"] = [attempt.finish[:64]]
-    if usage is not None:
-        data["gen_ai.usage.input_tokens"] = usage.input_tokens
-        data["gen_ai.usage.output_tokens"] = usage.output_tokens
-    if attempt.status:
-        data["http.response.status_code"] = attempt.status
-    if attempt.outcome != "ok":
-        data["error.type"] = attempt.detail[:64] or attempt.outcome
-    if attempt.first_token_s is not None:
-        data["gen_ai.client.operation.time_to_first_chunk"] = round(attempt.first_token_s, 6)
-    if attempt.cost is not None:
-        data["leeward.cost_usd"] = attempt.cost
+    first_s, finish = attempt.first_token_s, attempt.finish
+    is_good = attempt.outcome == "ok"
+    tokens_in, tokens_out = (None, None) if usage is None else (usage.input_tokens, usage.output_tokens)
     return Span(
-        event_type=f"{operation} {attempt.model}",
-        id=uuid7(ended_ms, os.urandom(10)),
-        kind="span",
-        timestamp=ended_ms,
-        trace_id=trace_id,
-        span_id=span_id,
-        parent_span_id=parent_id,
-        duration_ms=round(attempt.duration_s * 1000, 3),
-        status="ok" if attempt.outcome == "ok" else "error",
-        provider=attempt.provider,
-        model=attempt.model,
-        input_tokens=None if usage is None else usage.input_tokens,
-        output_tokens=None if usage is None else usage.output_tokens,
-        correlation_id=request.caller.request_id,
-        service="leeward-gateway",
-        data=data,
+        f"{operation} {attempt.model}"[:NAME_CHARS_MAX],
+        uuid7(attempt.started_ms, random[8:]),
+        attempt.started_ms,
+        parent.trace_id,
+        random[:8].hex(),
+        round(attempt.duration_s * 1000, 3),
+        "ok" if is_good else "error",
+        About(
+            operation,
+            attempt.model,
+            attempt.outcome,
+            attempt.provider,
+            0,
+            number,
+            None,
+            "",
+            "" if is_good else attempt.detail or attempt.outcome,
+            attempt.status,
+            ((finish if finish in _FINISHES else OTHER_FINISH),) if finish else (),
+            tokens_in,
+            tokens_out,
+            None if first_s is None else round(first_s, 6),
+            attempt.cost,
+        ),
+        "span",
+        parent.span_id,
+        attempt.provider,
+        attempt.model,
+        tokens_in,
+        tokens_out,
+        parent.correlation_id,
+        parent.distinct_id,
+        parent.session_id,
+        "",
+        SERVICE,
     )
 
 
-def to_client(client: Client) -> Callable[[Sequence[tuple[int, Span]]], None]:
-    """Give spans to a telemetry client, in whatever wire it speaks. One that is off takes none."""
+def to_client(client: Client) -> Give:
+    """Give spans to a telemetry client, in whatever wire it speaks. One that is off takes none.
+
+    A client's own rules hold: its sampling keeps or leaves a request as a whole, and `before_send` sees each span.
+    """
 
     def give(batch: Sequence[tuple[int, Span]]) -> None:
         try:
             pipeline = client._begin()  # noqa: SLF001 - bytes that are ready need none of what `capture` does
             if pipeline is None:
                 return
-            keep = pipeline.keep if pipeline.config.wire == "native" else None
-            for _, span in batch:
-                if keep is not None:
-                    keep(EVENT, _ENCODE(span))
-                else:
+            config = pipeline.config
+            if config.wire != "native" or config.before_send is not None or not _keeps_all(pipeline):
+                for _, span in batch:
                     _record(pipeline, span)
+                return
+            device_id = pipeline.device_id()
+            for _, span in batch:
+                span.device_id = device_id
+                pipeline.keep(EVENT, _ENCODE(span))
         except Exception as error:  # boundary: as of every call of the client
             client._swallow(error)  # noqa: SLF001 - see above
 
     return give
 
 
+def _keeps_all(pipeline: Pipeline) -> bool:
+    return pipeline.config.sample_rate == 1.0 and not pipeline.config.sample_rules
+
+
 def _record(pipeline: Pipeline, span: Span) -> None:
-    """In another wire than our own, by the long way."""
+    """In another wire than our own, or past the client's rules: by the long way."""
+    properties: dict[str, Any] = msgspec.to_builtins(span.data)
+    properties |= {"provider": span.provider, "model": span.model, "leeward.component": span.service}
+    if span.input_tokens is not None:
+        properties |= {"input_tokens": span.input_tokens, "output_tokens": span.output_tokens}
+    if span.data.attempt:
+        properties["span.kind"] = "client"
     pipeline.record(
         "span",
         span.event_type,
-        {**span.data, "provider": span.provider, "model": span.model},
+        properties,
         uuid=span.id,
+        timestamp=span.timestamp,
+        distinct_id=span.distinct_id,
+        session_id=span.session_id,
         correlation_id=span.correlation_id,
-        sampled=True,
+        sampled=pipeline.samples(GATEWAY_SPAN, {}, span.distinct_id, span.trace_id),
         trace_id=span.trace_id,
         span_id=span.span_id,
         parent_span_id=span.parent_span_id,
         duration_ms=span.duration_ms,
         status=span.status,
     )
+
+
+GATEWAY_SPAN: Final = "gateway"  # the name that sampling rules may have for these spans

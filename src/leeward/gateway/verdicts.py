@@ -14,6 +14,7 @@ from leeward.gateway.failures import (
     StreamCut,
     Unsupported,
 )
+from leeward.gateway.known_words import known_code, known_param
 from leeward.gateway.sentences import sentence
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ OUTCOMES: Final[dict[str, RequestOutcome]] = {
     "open": "open",
     "limited": "limited",
 }
-CODE_CHARS_MAX: Final = 64
-_CODE_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.[]-")
 
 
 def error_of(verdict: Verdict, *, request_id: str, attempts: int, language: str) -> GatewayError:
@@ -66,18 +65,12 @@ def _refused(verdict: Verdict, *, request_id: str, attempts: int, language: str)
     """The caller's own mistake: the provider's status, code and param help to find it; its words stay inside."""
     assert verdict.last is not None
     told = verdict.last.error
-    code = _word(told.code if told else "") or "invalid_request"
+    code = known_code(told.code if told else "")
     return RequestRefused(
         sentence(code if code == "context_length_exceeded" else "invalid_request", language),
         code=code,
         status=verdict.last.status,
-        param=_word(told.param if told else ""),
+        param=known_param(told.param if told else ""),
         request_id=request_id,
         attempts=attempts,
     )
-
-
-def _word(text: str) -> str:
-    """A code or the name of a field, as they are: anything else that a provider puts there may tell too much."""
-    lower = text.lower()
-    return text if len(text) <= CODE_CHARS_MAX and _CODE_CHARS.issuperset(lower) else ""

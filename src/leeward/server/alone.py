@@ -24,6 +24,7 @@ from leeward.server.operations import Operations, request_metrics
 from leeward.server.quotas import Quota
 from leeward.server.routes import ROUTES
 from leeward.server.self_check import check_refusals
+from leeward.server.sentry_report import SentryReport
 from leeward.server.spend import Spend
 from leeward.version import VERSION
 
@@ -38,6 +39,7 @@ __all__ = ["GatewayAlone"]
 
 PROJECT: Final = 1
 CLIENT_STOP_S: Final = 2.0
+REPORTS_STOP_S: Final = 2.0
 
 
 class GatewayAlone:
@@ -53,8 +55,9 @@ class GatewayAlone:
     ) -> None:
         self.settings = settings
         self.data_dir = Path(settings.server.data_dir)  # where commands look for a server's keys; nothing is written
-        self.report = report
         self.clock: Clock = clock or SystemClock()
+        self._reports = SentryReport(settings.report.sentry_dsn, clock=self.clock, report=report)
+        self.report = self._reports.watching(report)
         self.counters = Counters()
         self.first_start = False
         self._load = load
@@ -77,6 +80,7 @@ class GatewayAlone:
         Raises:
             ConfigError: a part cannot start, and says why and what to do.
         """
+        self._reports.start()
         budget = ByteBudget(self.settings.server.inflight_bytes_max)
         self.gateway = GatewayPart(
             self.settings,
@@ -85,7 +89,9 @@ class GatewayAlone:
             budget=budget,
             spend=Spend(None, clock=self.clock, report=self.report),
             report=self.report,
-            further=(self._telemetry,),
+            further=(self._telemetry, self._reports),
+            telemetry_lost=lambda: self._telemetry.lost,
+            reports=self._reports.counts,
         )
         operations = Operations(
             parts=self.parts,
@@ -138,6 +144,7 @@ class GatewayAlone:
         if self.gateway is not None:
             await self.gateway.stop()
         self._telemetry.flush()
+        await self._reports.stop(REPORTS_STOP_S)
         await asyncio.to_thread(self._client.shutdown, CLIENT_STOP_S)
 
     def _set_keys(self, settings: Settings) -> None:

@@ -39,7 +39,7 @@ from leeward.server.http import BodyLimits, ByteBudget
 from leeward.server.manage import Manage
 from leeward.server.openapi import Reference
 from leeward.server.operations import Operations, PartState, event_metrics, request_metrics
-from leeward.server.overview import LiveOverview
+from leeward.server.overview import LiveOverview, LiveProviders
 from leeward.server.own_telemetry import OwnTelemetry
 from leeward.server.pipeline import DATA, Pipeline
 from leeward.server.query import Cursors, Query
@@ -51,6 +51,7 @@ from leeward.server.resends import Resends
 from leeward.server.road import Road
 from leeward.server.routes import ROUTES
 from leeward.server.self_check import check_refusals
+from leeward.server.sentry_report import SentryReport
 from leeward.server.spend import Spend
 from leeward.server.visibility import Visibility
 from leeward.server.wires import otlp, posthog, sentry
@@ -95,8 +96,9 @@ class Application:
         self._load = load
         self.settings = settings
         self.data_dir = data_dir
-        self.report = report
         self.clock: Clock = clock or SystemClock()
+        self.reports = SentryReport(settings.report.sentry_dsn, clock=self.clock, report=report)
+        self.report = self.reports.watching(report)
         self.counters = Counters()
         self.control = Control(self.clock)
         self.demo = demo
@@ -118,6 +120,8 @@ class Application:
             ConfigError: a part cannot start, and says why and what to do.
         """
         self._loop = asyncio.get_running_loop()
+        self.reports.start()
+        self._running.append(self._stop_reports)
         storage = self.settings.storage
         _make_private(self.data_dir)
         self.log = Log.open(str(self.data_dir / "log"), segment_bytes=storage.log_segment_bytes)
@@ -305,6 +309,7 @@ class Application:
 
     def _build_gateway(self, road: Road) -> None:
         self._own = OwnTelemetry(road.pipeline, clock=self.clock, report=self.report)
+        self._spans = Telemetry(self._own.give)
         self.gateway = GatewayPart(
             self.settings,
             clock=self.clock,
@@ -312,11 +317,23 @@ class Application:
             budget=self._budget,
             spend=self._spend,
             report=self.report,
-            further=(Telemetry(self._own.give),),
+            further=(self._spans, self.reports),
+            telemetry_lost=lambda: self._spans.lost + self._own.lost,
+            reports=self.reports.counts,
         )
 
     def _stop_gateway(self) -> None:
-        asyncio.run_coroutine_threadsafe(self.gateway.stop(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._end_gateway(), self._loop).result()
+
+    async def _end_gateway(self) -> None:
+        """The last spans must be in the log before it is closed."""
+        await self.gateway.stop()
+        self._spans.flush()
+        await self._own.settled(self.settings.server.shutdown_timeout_s * COMMIT_STOP_SHARE)
+
+    def _stop_reports(self) -> None:
+        stopping = self.reports.stop(self.settings.server.shutdown_timeout_s * COMMIT_STOP_SHARE)
+        asyncio.run_coroutine_threadsafe(stopping, self._loop).result()
 
     def _watch_pressure(self) -> None:
         loop = asyncio.get_running_loop()
@@ -391,7 +408,13 @@ class Application:
             run=self.reads.run,
         )
         pages = Dashboard(
-            overview, sign_in=self.control, access=access, clock=self.clock, budget=self._budget, refusals=self.refusals
+            overview,
+            providers=LiveProviders(self.gateway),
+            refusals=self.refusals,
+            sign_in=self.control,
+            access=access,
+            clock=self.clock,
+            budget=self._budget,
         )
         return {
             "keys_list": manage.keys_list,

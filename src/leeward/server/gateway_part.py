@@ -5,7 +5,7 @@ The same part serves beside the telemetry pipeline and alone (`serve --only gate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from leeward.errors import ConfigError, ProtocolError
@@ -53,9 +53,13 @@ class GatewayPart:
         spend: Spend,
         report: Report,
         further: tuple[Observer, ...] = (),
+        telemetry_lost: Callable[[], int] = lambda: 0,
+        reports: Mapping[str, int] | None = None,
     ) -> None:
         self._settings = settings
         self._report = report
+        self._telemetry_lost = telemetry_lost
+        self._reports = reports
         self.metrics = GatewayMetrics()
         self.core = Core(
             settings.gateway,
@@ -63,6 +67,7 @@ class GatewayPart:
             clock=clock,
             random=random,
         )
+        self.metrics.know(self.core.routes)
         self._idempotency = Idempotency(
             settings.gateway.idempotency_s, settings.gateway.idempotency_bytes_max, clock=clock
         )
@@ -103,7 +108,13 @@ class GatewayPart:
 
     def collect(self) -> Iterator[Metric]:
         """What `/metrics` shows of it."""
-        return exposition(self.metrics, self.core.providers(), self.core.budget.statistics())
+        return exposition(
+            self.metrics,
+            self.core.providers(),
+            self.core.budget.statistics(),
+            telemetry_lost=self._telemetry_lost(),
+            reports=self._reports,
+        )
 
     def state(self) -> PartState | None:
         """How the providers are, for `/health`; None without any."""
@@ -143,6 +154,7 @@ class GatewayPart:
                 {"reason": error.message, "path": error.where, "fix": error.fix, "kept": "the old one"},
             )
             return None
+        self.metrics.know(self.core.routes)
         said = changes(self._settings, fresh)
         self._idempotency.kept_s = fresh.gateway.idempotency_s
         self._idempotency.bytes_max = fresh.gateway.idempotency_bytes_max

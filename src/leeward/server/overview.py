@@ -1,4 +1,4 @@
-"""What the pages read of the running server: the store's counts and events, and the state of log, writer and store."""
+"""What the pages read of the running server: the store's counts and events, log, writer, store, and the gateway."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from leeward.server.dashboard.overview import OverviewState
+from leeward.server.dashboard.providers import ProvidersReading
 from leeward.server.operations import PartState, worst_state
 from leeward.server.query import event_out
 from leeward.store.events import EventQuery
@@ -15,13 +16,14 @@ if TYPE_CHECKING:
     from leeward.journal.log import Log
     from leeward.server.counters import Counters
     from leeward.server.dead_letters import DeadLetters
+    from leeward.server.gateway_part import GatewayPart
     from leeward.server.pipeline import Pipeline
     from leeward.server.reads import Run
     from leeward.server.writer import Writer
     from leeward.store.clients import ClientAccounts
     from leeward.store.open import OpenStore
 
-__all__ = ["LiveOverview"]
+__all__ = ["LiveOverview", "LiveProviders"]
 
 HOUR_MS: Final = 3_600_000
 AHEAD_MS: Final = 60_000
@@ -98,5 +100,33 @@ class LiveOverview:
             wire_items=dict(counters.wire_items),
             dead=len(self._dead_letters),
             lost=log.damaged_spans,
+            providers=_providers(parts.get("providers")),
             demo=self._demo,
         )
+
+
+class LiveProviders:
+    """The gateway of a running server."""
+
+    def __init__(self, gateway: GatewayPart) -> None:
+        self._gateway = gateway
+        self.chaos = gateway.core.homes.chaos
+
+    def reading(self) -> ProvidersReading:
+        """How every provider is, and what was counted since the start."""
+        core, metrics = self._gateway.core, self._gateway.metrics
+        return ProvidersReading(
+            providers=core.providers(),
+            breaker=core.routes.settings.breaker,
+            attempts=metrics.attempts,
+            repeats=metrics.repeats,
+            tokens=metrics.tokens,
+            usd=metrics.usd,
+            requests=metrics.requests,
+            chaos=self.chaos.state(),
+        )
+
+
+def _providers(part: PartState | None) -> tuple[int, int]:
+    """How many there are, and how many of them are not well."""
+    return (0, 0) if part is None else (int(part.figures["count"]), int(part.figures["unwell"]))

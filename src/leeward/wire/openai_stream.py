@@ -130,7 +130,7 @@ class StreamReader:
         if self.error is not None:
             return "error"
         if not self._open_choices or any(self._open_choices.values()):
-            return "cut_event" if self._events.cut else "no_finish"
+            return "cut_event" if self._events.cut and not self.done else "no_finish"
         return "" if self._answered else "no_content"
 
     def _passes(self, event: bytes) -> bool:

@@ -1,16 +1,16 @@
 // The AI SDK, with the provider that VARIANT names: `openai-compatible`, or `openai` in its mode of chat completions.
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { embedMany, generateText, isStepCount, jsonSchema, streamText, tool } from "ai";
+import { embedMany, generateText, isStepCount, jsonSchema, Output, streamText, tool } from "ai";
 import { HOST, KEY, VARIANT } from "./given.mjs";
-import { ASKS_FOR_TOOL, TOO_MANY_TOKENS, TOOL_SAYS, WEATHER, tell } from "./steps.mjs";
+import { ASKS_FOR_TOOL, TOO_MANY_TOKENS, TOOL_SAYS, WEATHER, WIND, tell } from "./steps.mjs";
 
 globalThis.AI_SDK_LOG_WARNINGS = false;
 
 function provider({ key = KEY, host = HOST } = {}) {
   const settings = { baseURL: `${host}/v1`, apiKey: key };
   if (VARIANT.provider === "openai") return createOpenAI(settings);
-  return createOpenAICompatible({ name: "leeward", includeUsage: true, ...settings });
+  return createOpenAICompatible({ name: "leeward", includeUsage: true, supportsStructuredOutputs: true, ...settings });
 }
 
 const model = (name, given) =>
@@ -115,6 +115,9 @@ await tell(
     streamed: () => plain("chat"),
     tools: () => withTools("chat"),
     tools_streamed: () => withToolsStreamed("chat"),
+    async structured() {
+      return (await ask("chat", { output: Output.object({ schema: jsonSchema(WIND) }) })).output;
+    },
     of_claude: async () => shown(await ask("claude")),
     streamed_of_claude: () => plain("claude"),
     tools_of_claude: () => withTools("claude"),

@@ -1,7 +1,7 @@
 // openai for Node: everything that an application does with chat completions, embeddings and models.
 import OpenAI from "openai";
 import { HOST, KEY, VARIANT } from "./given.mjs";
-import { ASKS_FOR_TOOL, TOO_MANY_TOKENS, TOOL_SAYS, WEATHER, tell } from "./steps.mjs";
+import { ASKS_FOR_TOOL, TOO_MANY_TOKENS, TOOL_SAYS, WEATHER, WIND, tell } from "./steps.mjs";
 
 const make = (more = {}) => new OpenAI({ baseURL: `${HOST}/v1`, apiKey: KEY, maxRetries: 0, ...more });
 const client = make();
@@ -85,6 +85,10 @@ await tell(
     streamed_without_usage: async () => gathered(await ask("chat", { stream: true })),
     tools: () => withTools("chat"),
     tools_streamed: () => withToolsStreamed("chat"),
+    async structured() {
+      const response_format = { type: "json_schema", json_schema: { name: "wind", schema: WIND, strict: true } };
+      return JSON.parse((await ask("chat", { response_format })).choices[0].message.content);
+    },
     of_claude: async () => shown(await ask("claude")),
     streamed_of_claude: async () =>
       gathered(await ask("claude", { stream: true, stream_options: { include_usage: true } })),

@@ -1,10 +1,14 @@
 // A program in named steps: see ../python/steps.py.
-import { VARIANT } from "./given.mjs";
-
 export const WEATHER = {
   type: "object",
   properties: { city: { type: "string" }, unit: { enum: ["celsius", "fahrenheit"] } },
   required: ["city", "unit"],
+  additionalProperties: false,
+};
+export const WIND = {
+  type: "object",
+  properties: { city: { type: "string" }, force: { type: "integer" } },
+  required: ["city", "force"],
   additionalProperties: false,
 };
 export const ASKS_FOR_TOOL = "call get_weather for Lee";
@@ -19,7 +23,6 @@ function classesOf(error) {
 
 export async function tell(steps, toldOf) {
   for (const [name, step] of Object.entries(steps)) {
-    if (VARIANT.skip?.includes(name)) continue;
     let said;
     try {
       said = { value: await step() };

@@ -7,7 +7,7 @@ from given import HOST, KEY, VARIANT
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
-from steps import ASKS_FOR_TOOL, TOO_MANY_TOKENS, TOOL_SAYS, tell
+from steps import ASKS_FOR_TOOL, TOO_MANY_TOKENS, TOOL_SAYS, Wind, tell
 
 
 def chat(model, *, key=KEY, host=HOST, max_retries=0, **more):
@@ -120,6 +120,10 @@ def with_tools_streamed(model):
     }
 
 
+def structured():
+    return chat("chat").with_structured_output(Wind).invoke("hello").model_dump()
+
+
 def of_claude():
     return shown(chat("claude").invoke("hello"))
 
@@ -210,7 +214,7 @@ def left():
 
 tell(
     [
-        *(whole, streamed, streamed_without_usage, tools, tools_streamed, of_claude, streamed_of_claude),
+        *(whole, streamed, streamed_without_usage, tools, tools_streamed, structured, of_claude, streamed_of_claude),
         *(tools_of_claude, tools_streamed_of_claude, embeddings, error_too_much, error_of_provider, error_key),
         *(error_scope, error_model, error_limited, error_failing, error_slow, error_streamed, error_patience, cut),
         *(failover, failover_streamed, degraded, degraded_streamed, repeats, left),

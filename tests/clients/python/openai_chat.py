@@ -5,7 +5,7 @@ import itertools
 
 import openai
 from given import HOST, KEY, VARIANT
-from steps import ASKS_FOR_TOOL, TOO_MANY_TOKENS, TOOL_SAYS, WEATHER, tell
+from steps import ASKS_FOR_TOOL, TOO_MANY_TOKENS, TOOL_SAYS, WEATHER, Wind, tell
 
 SETTINGS = {"base_url": f"{HOST}/v1", "api_key": KEY, "max_retries": 0}
 TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": WEATHER}}]
@@ -147,6 +147,16 @@ def with_tools_streamed(model):
     }
 
 
+def structured():
+    answer = client.chat.completions.parse(model="chat", messages=say("hello"), response_format=Wind)
+    return answer.choices[0].message.parsed.model_dump()
+
+
+def structured_streamed():
+    with client.chat.completions.stream(model="chat", messages=say("hello"), response_format=Wind) as stream:
+        return stream.get_final_completion().choices[0].message.parsed.model_dump()
+
+
 def of_claude():
     answer = ask("claude")
     usage = answer.usage
@@ -286,7 +296,17 @@ def left():
 tell(
     [
         *(json, whole, chunks, chunks_with_usage, streamed, streamed_without_usage, awaited, several_answers),
-        *(tool_call, tool_chunks, tools, tools_streamed, of_claude, streamed_of_claude, tools_of_claude),
+        *(
+            tool_call,
+            tool_chunks,
+            tools,
+            tools_streamed,
+            structured,
+            structured_streamed,
+            of_claude,
+            streamed_of_claude,
+            tools_of_claude,
+        ),
         *(tools_streamed_of_claude, embeddings, embeddings_as_floats, models, model, no_model),
         *(error_too_much, error_of_provider, error_key, error_scope, error_model, error_limited, error_failing),
         *(

@@ -3,21 +3,14 @@
 import asyncio
 
 import openai
-import pydantic
 from given import HOST, KEY, VARIANT
-from pydantic_ai import Agent, ModelHTTPError
+from pydantic_ai import Agent, Embedder, ModelHTTPError
+from pydantic_ai.embeddings.openai import OpenAIEmbeddingModel
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
-from steps import ASKS_FOR_TOOL, TOO_MANY_TOKENS, TOOL_SAYS, tell
+from steps import ASKS_FOR_TOOL, TOO_MANY_TOKENS, TOOL_SAYS, Wind, tell
 
 runner = asyncio.Runner()  # one loop for all: the SDK's connections belong to it
-
-
-class Weather(pydantic.BaseModel):
-    """What an agent is to give."""
-
-    city: str
-    wind: int
 
 
 def agent(model, *, key=KEY, host=HOST, max_retries=0, timeout=None, **more):
@@ -109,7 +102,7 @@ def with_tools(model, ask):
 
 
 def structured():
-    return said(agent("chat", output_type=Weather)).output.model_dump()
+    return said(agent("chat", output_type=Wind)).output.model_dump()
 
 
 def of_claude():
@@ -118,6 +111,12 @@ def of_claude():
 
 def streamed_of_claude():
     return gathered(agent("claude"))
+
+
+def embeddings():
+    of = openai.AsyncOpenAI(base_url=f"{HOST}/v1", api_key=KEY)
+    embedder = Embedder(OpenAIEmbeddingModel("chat", provider=OpenAIProvider(openai_client=of)))
+    return runner.run(embedder.embed_documents(["one", "two"])).embeddings
 
 
 def error_too_much():
@@ -200,7 +199,15 @@ with runner:
     tell(
         [
             *(whole, streamed, tools, tools_streamed, structured, of_claude, streamed_of_claude, tools_of_claude),
-            *(tools_streamed_of_claude, error_too_much, error_of_provider, error_key, error_scope, error_model),
+            *(
+                tools_streamed_of_claude,
+                embeddings,
+                error_too_much,
+                error_of_provider,
+                error_key,
+                error_scope,
+                error_model,
+            ),
             *(
                 error_limited,
                 error_failing,

@@ -129,7 +129,7 @@ def test_g5_a_stream_that_goes_on_for_long_does_not_keep_the_others_waiting_afte
 
 def test_g5_a_short_wait_is_waited_out_where_the_time_allows_it():
     async def steps():
-        async with rig("only") as found:
+        async with rig("only", retry={"cap_s": 0.05}) as found:
             found["only"].fault = Fault(mode="429", retry_after_s=0.05)
             asked = asyncio.ensure_future(found.ask())
             while not found.notes.attempts:

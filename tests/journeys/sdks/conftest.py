@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 import sdks
-from gateway_clients import places
+from gateway_clients import Told, places, tell
 from page_server import CHROMIUM_FLAGS, chromium
 from server_process import ServerProcess, until
 
@@ -103,3 +103,16 @@ def gateways(tmp_path_factory):
     """Two gateways and all that stands behind them; one of each for the journeys of a worker."""
     with places(tmp_path_factory.mktemp("gateways")) as there:
         yield there
+
+
+@pytest.fixture(scope="session")
+def told_by(gateways):
+    """What a client's program told: it is run once for all that look at it."""
+    told: dict[str, Told] = {}
+
+    def once(client: str) -> Told:
+        if client not in told:
+            told[client] = tell(client, gateways)
+        return told[client]
+
+    return once

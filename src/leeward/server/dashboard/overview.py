@@ -20,7 +20,8 @@ class OverviewState(msgspec.Struct, frozen=True, kw_only=True):
     `lost` counts events that were acknowledged and are gone: 0, or leeward has broken its promise. `dead` counts
     events that the store refuses; they are kept, and can be replayed. `sync_ms` is the time of the log's last sync, in
     milliseconds since 1970; None before the first. `wire_items` counts what requests brought, by protocol and outcome:
-    `accepted`, `duplicate`, or the name of why it was not kept.
+    `accepted`, `duplicate`, or the name of why it was not kept. `providers`: how many there are, and how many of them are
+    not well.
     """
 
     health: Literal["healthy", "degraded", "unhealthy"]
@@ -37,6 +38,7 @@ class OverviewState(msgspec.Struct, frozen=True, kw_only=True):
     wire_items: Mapping[tuple[str, str], int] = {}
     dead: int = 0
     lost: int = 0
+    providers: tuple[int, int] = (0, 0)
     demo: bool = False
 
 

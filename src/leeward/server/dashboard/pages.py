@@ -1,7 +1,7 @@
-"""The pages: signing in and out, the overview and its changing part, what was refused lately, static files.
+"""The pages: signing in and out, overview and providers with their changing parts, refusals, static files.
 
 Plain functions behind a small table. The route table has already found the path, checked the key or session and
-bounded the request, which leaves nothing for a second router; forms here are one field each.
+bounded the request, which leaves nothing for a second router; forms here are a few fields each.
 
 Promises  A one-time link is used up by GET only: the HEAD of a program that looks whether an address exists leaves it.
           Wrong keys and links count against the address that tries them. Every refusal is a page that reads well.
@@ -15,7 +15,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from leeward.errors import LeewardError, ProtocolError
+from leeward.gateway.faults import FAULTS, fault_named
 from leeward.server.access import (
+    allows,
     csrf_matches,
     csrf_token,
     is_secret,
@@ -24,7 +26,7 @@ from leeward.server.access import (
     session_cookie_set,
     unauthorized,
 )
-from leeward.server.dashboard import refusals as refused, view
+from leeward.server.dashboard import providers as gateway, refusals as refused, view
 from leeward.server.dashboard.reading import Reader
 from leeward.server.dashboard.render import page, static_file
 from leeward.server.http import BodyLimits, ByteBudget, Request, Response, error_response, read_body
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from leeward.clock import Clock
     from leeward.server.access import Access, Identity, Session
     from leeward.server.dashboard.overview import Overview
+    from leeward.server.dashboard.providers import Providers, ProvidersView
     from leeward.server.refusals import Refusals
 
 __all__ = ["Dashboard", "SignIn"]
@@ -40,6 +43,7 @@ __all__ = ["Dashboard", "SignIn"]
 FORM_LIMITS: Final = BodyLimits(packed_bytes_max=4096, unpacked_bytes_max=4096, timeout_s=10)
 _HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,200}(:\d{1,5})?|\[[0-9a-f:]{2,39}\](:\d{1,5})?")
 _FORM: Final = b"application/x-www-form-urlencoded"
+_FOR_S_MAX: Final = 86_400
 _OUTSIDE: Final = frozenset({b"cross-site", b"same-site"})
 
 
@@ -70,6 +74,7 @@ class Dashboard:
         self,
         overview: Overview,
         *,
+        providers: Providers,
         refusals: Refusals,
         sign_in: SignIn,
         access: Access,
@@ -78,6 +83,7 @@ class Dashboard:
         wait_s: float = 3.0,
     ) -> None:
         self._overview = overview
+        self._providers = providers
         self._refusals = refusals
         self._sign_in = sign_in
         self._access = access
@@ -92,6 +98,9 @@ class Dashboard:
             ("POST", "/logout"): self._logout,
             ("GET", "/"): self._overview_page,
             ("GET", "/overview"): self._overview_part,
+            ("GET", "/providers"): self._providers_page,
+            ("GET", "/providers/part"): self._providers_part,
+            ("POST", "/providers/fault"): self._fault,
             ("GET", "/refused"): self._refused_page,
         }
 
@@ -117,6 +126,34 @@ class Dashboard:
     async def _view(self, request: Request) -> view.OverviewView:
         reading = await self._reader.read(request.project)
         return view.build(reading, self._overview.state(), self._clock.wall_ms())
+
+    # Providers
+
+    async def _providers_page(self, request: Request) -> Response:
+        return page("providers.html", view=self._of_providers(request), csrf=_csrf_of(request), origin=_origin(request))
+
+    async def _providers_part(self, request: Request) -> Response:
+        shown = self._of_providers(request)
+        return page("providers_part.html", view=shown, csrf=_csrf_of(request), origin=_origin(request))
+
+    def _of_providers(self, request: Request) -> ProvidersView:
+        identity = request.identity
+        may_break = identity is not None and allows(identity.scope, "admin")
+        return gateway.build(self._providers.reading(), self._clock.wall_ms(), may_break=may_break)
+
+    async def _fault(self, request: Request) -> Response:
+        """Switch a provider's fault on, or off where the form names none."""
+        form = await self._own_form(request)
+        provider, fault, for_s = form.get("provider", ""), form.get("fault", ""), form.get("for_s", "60")
+        if not fault:
+            await self._providers.chaos.clear(provider)
+        elif fault not in FAULTS:
+            raise ProtocolError("There is no such fault.", code="unknown_fault")
+        elif not for_s.isascii() or not for_s.isdigit() or not 1 <= int(for_s[:9]) <= _FOR_S_MAX:
+            raise ProtocolError("A fault lasts for 1 to 86,400 seconds.", code="invalid_field")
+        else:
+            await self._providers.chaos.set(provider, fault_named(fault), float(for_s))
+        return _redirect("/providers")
 
     async def _refused_page(self, request: Request) -> Response:
         shown = refused.build(self._refusals.of_project(request.project), self._clock.wall_ms())
@@ -166,9 +203,7 @@ class Dashboard:
     async def _logout(self, request: Request) -> Response:
         cookie = session_cookie(request.headers)
         if cookie is not None:
-            form = await self._form(request)
-            if not csrf_matches(cookie, form.get("csrf", "")):
-                raise ProtocolError("This form is not from a page of your session.", code="foreign_form", status=403)
+            await self._own_form(request)
             await self._sign_in.end_session(cookie)
         return _redirect("/login", session_cookie_cleared(secure=_is_https(request)))
 
@@ -180,6 +215,14 @@ class Dashboard:
         session = self._sign_in.session(cookie)
         left_ms = session.expires_at - self._clock.wall_ms() if session else 0
         return session_cookie_set(cookie, seconds=left_ms // 1000, secure=_is_https(request))
+
+    async def _own_form(self, request: Request) -> dict[str, str]:
+        """A form that a page of this very session sent; whoever shows a key instead of a session needs no proof."""
+        form = await self._form(request)
+        cookie = session_cookie(request.headers)
+        if cookie is not None and not csrf_matches(cookie, form.get("csrf", "")):
+            raise ProtocolError("This form is not from a page of your session.", code="foreign_form", status=403)
+        return form
 
     async def _form(self, request: Request) -> dict[str, str]:
         if request.header(b"sec-fetch-site") in _OUTSIDE:

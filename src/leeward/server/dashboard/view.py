@@ -132,6 +132,7 @@ class Fact(msgspec.Struct, frozen=True):
     note: str = ""
     tone: Tone = "plain"
     moment: Moment | None = None
+    link: str = ""
 
 
 class OverviewView(msgspec.Struct, frozen=True):
@@ -286,11 +287,20 @@ def _facts(state: OverviewState) -> tuple[Fact, ...]:
             f"the oldest for {text.duration(state.lag_s)}" if state.unstored_bytes else "",
         ),
         Fact("Store", text.visible(state.store)),
+        _providers(state),
         Fact("Accepted", _events(state.accepted)),
         Fact("Stored", _events(state.stored)),
         Fact("Duplicates removed", _events(state.duplicates)),
         Fact("Dead letters", _events(state.dead), tone="warn" if state.dead else "plain"),
     )
+
+
+def _providers(state: OverviewState) -> Fact:
+    count, unwell = state.providers
+    if not count:
+        return Fact("Providers", "none configured", link="/providers")
+    told = f"{text.count(unwell)} of {text.count(count)} broken" if unwell else f"{text.count(count)}, nothing broken"
+    return Fact("Providers", told, tone="warn" if unwell else "plain", link="/providers")
 
 
 def _chart(minutes: Sequence[tuple[int, int, int]], now_ms: int) -> Chart:

@@ -1,5 +1,5 @@
-// The overview, alive: fetches its changing part every two seconds while the page is seen, and tells times in the
-// reader's zone. Without this script the page says the same and is reloaded by hand.
+// A page, alive: fetches its changing part every two seconds while the page is seen, and tells times in the reader's
+// zone. Without this script the page says the same and is reloaded by hand.
 //
 // The part comes as a document that the browser parsed for XMLHttpRequest, with scripts off; its nodes are moved over.
 // No text ever becomes markup here, so the page needs no Trusted Types policy, and allows none.
@@ -9,7 +9,7 @@ const EVERY_MS = 2000;
 const AT_MOST_MS = 30000;
 const TIMEOUT_MS = 10000;
 
-const live = document.getElementById("overview");
+const live = document.querySelector("main[data-part]");
 const freshness = document.getElementById("freshness");
 const pause = document.getElementById("pause");
 
@@ -46,8 +46,9 @@ function localise(root) {
 
 // -- the changing part ------------------------------------------------------------------------------------------------
 
-// An open event, or marked text, would be taken from under the reader's eyes: the list stands still meanwhile.
+// An open event, marked text or a form in use would be taken from under the reader's hands: it stands still meanwhile.
 function isHeld(section) {
+  if (section.contains(document.activeElement) && document.activeElement.closest("form")) return true;
   if (section.id !== "events") return false;
   const marked = document.getSelection();
   const held =
@@ -67,6 +68,10 @@ function replace(section, fresh) {
   for (const open of section.querySelectorAll("details[open][id]")) {
     const next = fresh.querySelector("#" + CSS.escape(open.id));
     if (next) next.open = true;
+  }
+  for (const chosen of section.querySelectorAll("select[id]")) {
+    const next = fresh.querySelector("#" + CSS.escape(chosen.id));
+    if (next) next.value = chosen.value;
   }
   const scrolled = [...section.querySelectorAll("details[id] .scroll")].map((element) => element.scrollTop);
   section.replaceChildren(...fresh.childNodes);
@@ -118,12 +123,12 @@ function plan(inMs) {
 function ask() {
   asking = true;
   const request = new XMLHttpRequest();
-  request.open("GET", "/overview");
+  request.open("GET", live.dataset.part);
   request.responseType = "document";
   request.timeout = TIMEOUT_MS;
   request.onloadend = () => {
     asking = false;
-    if (request.status === 200 && new URL(request.responseURL).pathname !== "/overview") {
+    if (request.status === 200 && new URL(request.responseURL).pathname !== live.dataset.part) {
       location.reload(); // the session has ended: the server shows the way to sign in
       return;
     }
