@@ -257,8 +257,8 @@ def _is_ours(task: asyncio.Task[Any]) -> bool:
     return code is not None and "/leeward/" in code.co_filename and code.co_name != "_look"
 
 
-async def settled(condition: Callable[[], object]) -> None:
+async def settled(condition: Callable[[], object], *, within_s: float = 10.0) -> None:
     """Let the loop go on until this holds."""
-    async with asyncio.timeout(10):
-        while not condition():
+    async with asyncio.timeout(within_s):
+        while not condition():  # noqa: ASYNC110 - anything may be waited for
             await asyncio.sleep(0.001)

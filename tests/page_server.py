@@ -15,19 +15,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import uvicorn
 
 from control_helpers import HeldClock, started_directory
+from leeward.gateway.chaos import Chaos
+from leeward.gateway.simulated import SimulatedProvider
 from leeward.server.access import Access, Failures
 from leeward.server.control.database import Control
 from leeward.server.counters import Counters
 from leeward.server.dashboard.overview import OverviewState
 from leeward.server.dashboard.pages import Dashboard
+from leeward.server.dashboard.providers import ProvidersReading
 from leeward.server.dispatch import Dispatch
 from leeward.server.http import ByteBudget
 from leeward.server.openapi import Reference
 from leeward.server.refusals import Refusals
 from leeward.server.routes import ROUTES
+from leeward.settings.gateway import Breaker
 from leeward.store.clients import ClientAccounts
 
 HANDLERS = ("page", "openapi", "docs")
@@ -65,12 +70,29 @@ class FakeOverview:
         return self.held_state
 
 
+class HeldProviders:
+    """What the pages read of the gateway, held by the test; faults are real ones, of providers that nobody calls."""
+
+    def __init__(self, clock: Any) -> None:
+        self.held = ProvidersReading(providers=(), breaker=Breaker())
+        self.chaos = Chaos(clock, endpoint_at=lambda _: None, random=lambda: 0.5)
+
+    def breakable(self, *names: str) -> None:
+        """These are simulated providers."""
+        asyncio.run(self.chaos.know({name: SimulatedProvider(name) for name in names}, (), real_may=False))
+
+    def reading(self) -> ProvidersReading:
+        return msgspec.structs.replace(self.held, chaos=self.chaos.state())
+
+
 class Pages:
     """The pages as an ASGI application, with a control database of their own."""
 
     def __init__(self, directory: Path, *, wait_s: float = 3.0, clock: Any = None) -> None:
+        self.control_folder = directory
         self.clock = clock or HeldClock()
         self.overview = FakeOverview()
+        self.providers = HeldProviders(self.clock)
         self.failures: list[dict[str, Any]] = []
         self.control = Control(self.clock)
         self.control.start(started_directory(directory)).result()
@@ -79,6 +101,7 @@ class Pages:
         self.refusals = Refusals(clock=self.clock)
         dashboard = Dashboard(
             self.overview,
+            providers=self.providers,
             refusals=self.refusals,
             sign_in=self.control,
             access=access,

@@ -30,17 +30,33 @@ def test_each_row_says_everything_and_leaves_no_place_empty(recipe):
     assert max(map(len, filled.lines.splitlines())) <= 120
 
 
-def pinned(recipe):
-    """The version of its package that the tests install: from Node's registry if the lines are for npm."""
-    if recipe.install.startswith("npm"):
-        return json.loads((ROOT / "tests" / "clients" / "package.json").read_text())["dependencies"][recipe.package]
+def pinned(requirement):
+    """The version of a package that the tests install; of Node's if it is called `npm NAME`."""
+    registry, _, package = requirement.rpartition(" ")
+    if registry:
+        return json.loads((ROOT / "tests" / "clients" / "package.json").read_text())["dependencies"][package]
     python = (ROOT / "requirements" / "clients.txt").read_text()
-    return {**dict(re.findall(r"^([\w.-]+)==(\S+)", python, re.MULTILINE)), "leeward": VERSION}[recipe.package]
+    return {**dict(re.findall(r"^([\w.-]+)==(\S+)", python, re.MULTILINE)), "leeward": VERSION}[package]
 
 
 @pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe.package != "curl"], ids=lambda row: row.name)
 def test_the_version_that_is_named_is_the_one_that_the_tests_run(recipe):
-    assert pinned(recipe) == recipe.version_tested
+    registry = "npm " if recipe.install.startswith("npm") else ""
+
+    assert pinned(registry + recipe.package) == recipe.version_tested
+
+
+@pytest.mark.parametrize(
+    "requirement",
+    [
+        *("openai", "langchain-openai", "pydantic-ai-slim"),
+        *("npm openai", "npm ai", "npm @ai-sdk/openai", "npm @ai-sdk/openai-compatible"),
+    ],
+)
+def test_the_page_about_clients_that_chat_names_the_versions_that_the_tests_run(requirement):
+    page = (ROOT / "docs" / "how-to" / "chat-clients.md").read_text()
+
+    assert re.search(rf"\| [^|]*{re.escape(pinned(requirement))}[^|]* \|", page)
 
 
 def test_names_are_unique_and_found():

@@ -44,7 +44,7 @@ def test_g19_a_status_says_whose_fault_it_is_and_whether_to_ask_again(status, co
 CONNECTIONS = [
     ("connect_refused", False, "network", True),
     ("dns", False, "network", True),
-    ("pool_full", False, "network", True),
+    ("pool_full", False, "busy", True),
     ("connect_timeout", False, "timeout", False),
     ("tls", False, "network", False),
     ("forbidden_address", False, "network", False),
@@ -73,7 +73,7 @@ def test_a_broken_stream_is_cut_only_if_the_caller_has_seen_some_of_it():
 
 
 FINAL = {"ok", "refused", "cut", "cancelled"}
-NO_SIGN = {"ok", "refused", "cancelled", "rate_limited"}
+NO_SIGN = {"ok", "refused", "cancelled", "rate_limited", "busy"}
 
 
 @pytest.mark.parametrize("kind", get_args(AttemptOutcome))

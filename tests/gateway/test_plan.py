@@ -85,6 +85,7 @@ class Run:
             doors,
             retry or Retry(attempts_max=3, base_s=0.2, cap_s=8.0),
             take_budget=self.take,
+            give_back=self.give_back,
             random=random,
             now_s=self.now_s,
             deadline_s=self.deadline_s,
@@ -96,6 +97,9 @@ class Run:
             return False
         self.taken += 1
         return True
+
+    def give_back(self):
+        self.taken -= 1
 
     def outcome(self, send):
         kind, took_s, *more = next(self.script, ("ok", 0.01))
@@ -345,7 +349,9 @@ def situations(draw):
     given_targets = draw(targets)
     whys = st.sampled_from(["open", "limited"])
     shut = {
-        target: (draw(whys), NOW_S + draw(st.floats(0.01, 40))) for target in given_targets if draw(st.integers(0, 2)) == 0
+        target: (draw(whys), NOW_S + draw(st.floats(0.01, 40)))
+        for target in given_targets
+        if draw(st.integers(0, 2)) == 0
     }
     forced = draw(st.none() | st.sampled_from(given_targets))
     if forced is not None and shut.get(forced, ("",))[0] != "open":
@@ -361,6 +367,9 @@ class Watched(Run):
         self.targets = targets
         self.tries: dict[Target, list[Outcome]] = {}
         self.over = False
+
+    def give_back(self):
+        self.taken -= 1
 
     def outcome(self, send):
         target, now_s = send.target, self.now_s

@@ -79,8 +79,8 @@ def test_paths_headers_and_addresses_are_ready():
     ("change", "problem"),
     [
         ({"kind": "nobody"}, "unknown kind"),
-        ({"base_url": "http://169.254.169.254/"}, ""),
-        ({"base_url": "file:///etc/passwd"}, ""),
+        ({"base_url": "http://169.254.169.254/"}, "link-local"),
+        ({"base_url": "file:///etc/passwd"}, "https://"),
         ({"api_key": "sk\r\nx: y"}, "api_key"),
     ],
 )

@@ -74,10 +74,10 @@ def refused(**error):
 
 
 def test_the_callers_own_mistake_keeps_status_code_and_param_and_loses_the_providers_words():
-    found = refused(code="invalid_value", param="messages.[0].content", message=SECRET)
+    found = refused(code="invalid_value", param="messages[0].content", message=SECRET)
     assert isinstance(found, RequestRefused)
     assert isinstance(found, Refused)
-    assert (found.status, found.code, found.param) == (422, "invalid_value", "messages.[0].content")
+    assert (found.status, found.code, found.param) == (422, "invalid_value", "messages[0].content")
     assert "sk-live" not in repr(vars(found))
 
 

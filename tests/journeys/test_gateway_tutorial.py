@@ -83,7 +83,7 @@ class Shell:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
-        stdin.write(f"{self._own(text)}\necho; echo {END}\n")
+        stdin.write(f"{self.own(text)}\necho; echo {END}\n")
         stdin.flush()
         lines = []
         for line in stdout:
@@ -97,8 +97,8 @@ class Shell:
             self.key = found[0]
         return printed
 
-    def _own(self, text: str) -> str:
-        """The same with this test's port and key."""
+    def own(self, text: str) -> str:
+        """A text with this test's port and key."""
         return text.replace("127.0.0.1:5330", f"127.0.0.1:{self.port}").replace("lw_your_key", self.key)
 
     def _kill(self) -> None:
@@ -147,3 +147,22 @@ def follow(shell: Shell, steps: list[Fence]) -> None:
 
 def test_the_tutorial_does_what_it_says_step_by_step(shell):
     follow(shell, fences("docs/tutorial-gateway.md"))
+
+
+def test_the_readme_alone_leads_to_two_providers_of_which_one_breaks(shell):
+    steps = fences("README.md", after="## A chat that keeps answering", before="## The SDKs that you have")
+    configuration, key_and_start, ask_and_break, program = steps
+    (shell.folder / "leeward.toml").write_text(configuration.text, encoding="utf-8")
+    key, start, export = key_and_start.text.splitlines()
+
+    shell.run(key)
+    shell.run(f"{start}\n{export}\nuntil curl -sf http://127.0.0.1:5330/readyz; do sleep 0.2; done")
+    assert_printed(
+        "HTTP/1.1 200 OK\nx-leeward-provider: primary\nprimary simulated 503\nHTTP/1.1 200 OK\nx-leeward-provider: secondary",
+        shell.run(ask_and_break.text),
+        ask_and_break.text,
+    )
+    (shell.folder / "ask.py").write_text(shell.own(program.text), encoding="utf-8")
+    printed = shell.run(f"env -u PYTHONPATH {sdks.PYTHON} ask.py")
+
+    assert "Simulated answer from secondary" in printed

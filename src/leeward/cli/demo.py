@@ -11,6 +11,7 @@ import os
 import random
 import shlex
 import shutil
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -94,7 +95,7 @@ def _mark(directory: Path) -> None:
 def _gateway() -> Gateway:
     """Two providers that are none, and a route over both; impatient, so that a fault is seen to pass."""
     from leeward.cli.traffic import MODEL
-    from leeward.settings.gateway import Breaker, Gateway, Model, Provider, Route
+    from leeward.settings.gateway import Breaker, Gateway, Health, Model, Provider, Route
 
     names = (PRIMARY, "secondary")
     priced: dict[str, str | Model] = {MODEL: Model(name=MODEL, input_price=0.5, output_price=1.5)}
@@ -103,6 +104,7 @@ def _gateway() -> Gateway:
         stall_timeout_s=3.0,
         deadline_s=20.0,
         breaker=Breaker(open_s=2.0, open_max_s=8.0),
+        health=Health(interval_s=2.0),
         providers=tuple(Provider(name=name, kind="simulated", models=priced) for name in names),
         routes=(Route(model=MODEL, providers=names, fallback=("cache", "stale-cache", "static")),),
     )
@@ -142,6 +144,10 @@ def _run(loaded: Loaded, directory: Path, *, verbose: bool) -> None:
             super().stopping()
             for source in traffic:
                 source.stop()
+
+        async def reload(self) -> None:
+            """Stop: there is no configuration to read again, so SIGHUP is a terminal that was closed."""
+            signal.raise_signal(signal.SIGTERM)
 
         async def stop(self) -> None:
             keys.stop()

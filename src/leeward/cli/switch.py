@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from leeward.cli.terminal import talk
 from leeward.gateway.faults import FAULTS, Fault
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ class Switch:
         """Leave the line that was drawn."""
         if self._drawn:
             self._drawn = ""
-            talk("")
+            _write("")
 
     def _now_broken(self) -> dict[str, str]:
         return {state.provider: state.fault.mode for state in self._chaos.state() if state.fault is not None}
@@ -97,15 +96,22 @@ class Switch:
         line = _summary({name: count for name, count in came.items() if count}, lost, self._since)
         if self._draws:
             if line != self._drawn:
-                click.echo(f"\r{line.ljust(len(self._drawn))}", err=True, nl=False)
+                _write(f"\r{line.ljust(len(self._drawn))}", end="")
                 self._drawn = line
         elif lost or any(came.values()):
             self._before = None
-            talk(line)
+            _write(line)
 
     def _say(self, text: str) -> None:
         self.end()
-        talk(text)
+        _write(text)
+
+
+def _write(text: str, end: str = "\n") -> None:
+    try:
+        click.echo(text + end, err=True, nl=False)
+    except (OSError, ValueError):
+        pass  # boundary: the terminal is gone; the demo has to stop in order all the same
 
 
 def _changed(name: str, mode: str | None) -> str:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Attempt"]
 
-ERROR_BYTES_MAX: Final = 1 << 20
+ERROR_BYTES_MAX: Final = 64 << 10
+ERROR_READ_S: Final = 0.25
 BYTES_PER_TOKEN: Final = 4  # of a prompt, on average
 STREAM_TYPE: Final = b"text/event-stream"
 
@@ -162,14 +163,15 @@ class Attempt:
 
     async def _failed(self, exchange: Exchange, send: Send) -> Outcome:
         """Read what the provider has to say for itself; the status alone decides when it says nothing readable."""
+        exchange.hurry(ERROR_READ_S, ERROR_BYTES_MAX)  # the status says enough: another provider is waiting
         body = b""
         try:
             body = await exchange.read()
         except TransportError:
-            pass  # the status is known; what else it would have said is not worth a failure of its own
+            pass  # what else it would have said is not worth a failure of its own
         finally:
             exchange.cancel()
-        error = send.target.provider.dialect.read_error(exchange.status, body[:ERROR_BYTES_MAX])
+        error = send.target.provider.dialect.read_error(exchange.status, body)
         retry_after_s = parse_retry_after(
             _text(exchange.header(b"retry-after")),
             self._clock.wall_ms() / 1000,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from typing import Any, Final, TypeVar
 
 __all__ = ["BACKGROUND", "Background"]
@@ -36,18 +36,18 @@ class Background:
             future.cancel()
             raise
 
-    def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
-        """Iterate there; leaving early closes the iterator there, too."""
+    def iterate(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
+        """Iterate there; leaving early closes the iterator there, too, soon: at the end of the process nobody could wait."""
         try:
             while True:
                 try:
-                    yield self.run(_next(items))
+                    item = self.run(_next(items))
                 except StopAsyncIteration:
                     return
-        finally:
-            close = getattr(items, "aclose", None)
-            if close is not None:
-                self.run(close())
+                yield item
+        except GeneratorExit:
+            asyncio.run_coroutine_threadsafe(_close(items), self._running())
+            raise
 
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._pid != os.getpid():
@@ -57,6 +57,10 @@ class Background:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="leeward-gateway", daemon=True).start()
             return self._loop
+
+
+async def _close(items: AsyncGenerator[T, None]) -> None:
+    await items.aclose()
 
 
 async def _next(items: AsyncIterator[T]) -> T:

@@ -11,6 +11,7 @@ Whoever puts sees to it that the answer is a good one: a degraded answer is neve
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
@@ -68,9 +69,10 @@ class _Entry(msgspec.Struct, frozen=True):
 class AnswerCache:
     """Answers by the key of their request. Times are monotonic seconds."""
 
-    __slots__ = ("_age", "_bytes", "_evicted", "_hits", "_misses", "_used", "bytes_max", "stale_s", "ttl_s")
+    __slots__ = ("_age", "_bytes", "_evicted", "_hits", "_lock", "_misses", "_used", "bytes_max", "stale_s", "ttl_s")
 
     def __init__(self, ttl_s: float, stale_s: float, bytes_max: int) -> None:
+        self._lock = threading.Lock()  # loops of several threads may share a gateway
         self.ttl_s = ttl_s
         self.stale_s = stale_s
         self.bytes_max = bytes_max
@@ -92,6 +94,10 @@ class AnswerCache:
 
     def put(self, key: bytes, body: bytes, now_s: float) -> None:
         """Keep an answer: a completion as JSON, or the events that a stream consisted of."""
+        with self._lock:
+            self._put(key, body, now_s)
+
+    def _put(self, key: bytes, body: bytes, now_s: float) -> None:
         self._expire(now_s)
         if key in self._used:
             self._remove(key)
@@ -107,6 +113,10 @@ class AnswerCache:
 
     def get(self, key: bytes, now_s: float, *, stale: bool) -> Kept | None:
         """The answer kept under a key: a fresh one, or with *stale* any that is better than none."""
+        with self._lock:
+            return self._get(key, now_s, stale=stale)
+
+    def _get(self, key: bytes, now_s: float, *, stale: bool) -> Kept | None:
         self._expire(now_s)
         entry = self._used.get(key)
         if entry is None or (not stale and now_s - entry.put_s > self.ttl_s):

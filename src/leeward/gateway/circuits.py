@@ -7,8 +7,9 @@ what changes is told to `on_change`, once per change.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -29,7 +30,12 @@ LIMIT_S: Final = 1.0  # after a 429 that says no time; doubles with each further
 TOLD_LIMIT_S: Final = 0.1  # at least, after a 429 that does say a time, and said so before; doubles likewise
 LIMIT_MAX_S: Final = 60.0
 CREDENTIALS_OPEN_S: Final = 300.0  # a wrong key does not become right by asking again
+TRIAL_S: Final = 2.0  # a refusal is quick; who has heard none by then may ask, however long the answer takes
 PROBE_WAIT_S: Final = 1.0  # while somebody else's probe is under way
+TRY_EVERY_S: Final = 10.0  # one that others are preferred to is asked first so often, with the others behind it
+ABANDONED_S: Final = 0.3
+FORBIDDEN: Final = 403
+LOOK_JITTER: Final = 0.2
 LEASE_SPARE_S: Final = 5.0
 _PHASES: Final = ("closed", "half-open", "open")
 _RANKS: Final = {"healthy": 0, "degraded": 1, "unhealthy": 2}
@@ -61,16 +67,26 @@ class ProviderStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     models: list[ModelStatus]
 
 
+class Ticket(NamedTuple):
+    """Leave to ask one provider once, as the plan holds it."""
+
+    permit: Permit
+    began_s: float
+
+
 class Circuit:
     """One target's state."""
 
     __slots__ = (
         "account",
+        "asked_s",
         "breaker",
         "calls",
         "failures",
         "first_content",
         "health",
+        "heard_s",
+        "limited_at_s",
         "limited_until_s",
         "limits_in_a_row",
         "model",
@@ -79,6 +95,7 @@ class Circuit:
         "slow_is_said",
         "slow_s",
         "told",
+        "trial",
         "trying_until_s",
     )
 
@@ -93,11 +110,20 @@ class Circuit:
         self.limited_until_s = 0.0
         self.limits_in_a_row = 0
         self.not_closed_since_s: float | None = None
+        self.limited_at_s = 0.0  # when that was said last: a call from before says nothing about it
+        self.heard_s = -math.inf  # when it said something last
+        self.asked_s = -math.inf
+        self.trial: Ticket | None = None
         self.trying_until_s = 0.0  # the one call after a limit is under way, and keeps the others waiting until then
         self.calls = 0
         self.failures = 0
         self.first_content = Latency()
         self.told: dict[str, str] = {"breaker": "closed", "health": "healthy"}  # what was said of it last
+
+    def is_slow_to_say_anything(self, waited_s: float) -> bool:
+        """Whether a caller who left after so long, without a word from here, had waited longer than is usual."""
+        usual_ms = self.first_content.quantile_ms(0.95)
+        return waited_s > max(ABANDONED_S, min(self.slow_s, (usual_ms or 0.0) / 1000))
 
     def limited_for_s(self, now_s: float) -> float:
         """How long it wants no calls, in seconds; 0: it may be called."""
@@ -122,6 +148,9 @@ class Circuits:
         self._on_change = on_change
         self._circuits: dict[Hashable, Circuit] = {}
         self._by_target: dict[Target, Circuit] = {}
+        self._called_s: dict[str, float] = {}  # by provider: its last call
+        self._look_at_s: dict[str, float] = {}  # by provider: when to look at it next
+        self._lock = threading.RLock()  # loops of several threads may share a gateway
         self._rules = _rules(settings)
 
     def know(self, routes: Routes) -> None:
@@ -161,11 +190,20 @@ class Circuits:
     def _rank(self, circuit: Circuit, now_s: float) -> int:
         if circuit.breaker.circuit.phase != "closed" or circuit.limits_in_a_row:
             return 0  # it is only asked when it is due, and then to see whether it is well again
+        if now_s - circuit.asked_s >= TRY_EVERY_S:
+            return 0  # else one that is held to be unwell would never be asked, and never be found to be well
         return _RANKS[circuit.health.state(now_s)]
+
+    def wait_s(self, target: Target, now_s: float) -> float:
+        """How long it wants no calls, in seconds."""
+        return self.of(target).limited_for_s(now_s)
 
     def admit(self, target: Target, now_s: float) -> Admission:
         """Leave to ask it, or why not and for how long."""
-        circuit = self.of(target)
+        with self._lock:
+            return self._admit(self.of(target), now_s)
+
+    def _admit(self, circuit: Circuit, now_s: float) -> Admission:
         if circuit.limits_in_a_row:
             wait_s = circuit.limited_for_s(now_s)
             if wait_s > 0:
@@ -173,12 +211,19 @@ class Circuits:
         circuit.breaker, permit = circuit.breaker.admit(now_s)
         if permit is None:
             return Admission(None, "open", max(0.0, circuit.breaker.open_until_s - now_s) or PROBE_WAIT_S)
+        ticket = Ticket(permit, now_s)
+        circuit.asked_s = now_s
         if circuit.limits_in_a_row:  # the others wait until this one knows
-            circuit.trying_until_s = now_s + self._rules.lease_s
-        return Admission(permit)
+            circuit.trial = ticket
+            circuit.trying_until_s = now_s + TRIAL_S
+        return Admission(ticket)
 
     def force(self, targets: Sequence[Target], now_s: float) -> tuple[Target, object] | None:
         """A probe of the one that is due soonest, though all are open."""
+        with self._lock:
+            return self._force(targets, now_s)
+
+    def _force(self, targets: Sequence[Target], now_s: float) -> tuple[Target, object] | None:
         due = sorted(targets, key=lambda target: self.of(target).breaker.open_until_s)
         for target in due:
             circuit = self.of(target)
@@ -189,62 +234,85 @@ class Circuits:
                 self._tell(circuit, "breaker", "forced-probe", "every provider of the route is open")
                 if circuit.told["breaker"] != "refused":
                     circuit.told["breaker"] = "open"
-                return target, permit
+                return target, Ticket(permit, now_s)
         return None
 
-    def heard(self, target: Target) -> None:
+    def heard(self, target: Target, ticket: object) -> None:
         """Its stream says something: it takes calls again, however long this one goes on."""
-        self._unlimit(self.of(target))
+        assert isinstance(ticket, Ticket)
+        with self._lock:
+            circuit = self.of(target)
+            circuit.heard_s = self._clock.monotonic_s()
+            self._unlimit(circuit, ticket)
 
     def settle(self, target: Target, permit: object, outcome: Outcome) -> None:
         """What came of a call."""
-        assert isinstance(permit, Permit)
-        circuit = self.of(target)
+        assert isinstance(permit, Ticket)
+        with self._lock:
+            self._settle(self.of(target), permit, outcome)
+
+    def _settle(self, circuit: Circuit, ticket: Ticket, outcome: Outcome) -> None:
+        permit = ticket.permit
         now_s = outcome.at_s
+        if outcome.kind == "cancelled":  # the plan did not learn when
+            now_s = self._clock.monotonic_s()
+        self._called_s[circuit.provider] = now_s
         circuit.calls += 1
         if outcome.kind == "ok":
-            self._answered(circuit, permit, outcome, now_s)
+            self._answered(circuit, ticket, outcome, now_s)
+        elif outcome.kind == "cancelled" and self._was_left(circuit, ticket, now_s):
+            # Callers less patient than we are would else be sent to a provider that hangs, for ever.
+            circuit.health.seen(False, now_s)
+            circuit.breaker = circuit.breaker.failed(permit, now_s, self._random)
         elif outcome.is_failure:
             circuit.failures += 1
-            circuit.trying_until_s = 0.0
             circuit.health.seen(False, now_s)
             if outcome.kind == "credentials":
                 circuit.breaker = circuit.breaker.released(permit)
-                self._shut(circuit, now_s)
+                self._shut(circuit, now_s, whole_account=outcome.status != FORBIDDEN)
             else:
                 circuit.breaker = circuit.breaker.failed(permit, now_s, self._random)
         else:
             circuit.breaker = circuit.breaker.released(permit)
             if outcome.kind == "rate_limited":
-                self._limit(circuit, outcome, now_s)
-            circuit.trying_until_s = 0.0
+                self._limit(circuit, ticket, outcome, now_s)
+        if circuit.trial is ticket:
+            circuit.trial, circuit.trying_until_s = None, 0.0
         if outcome.kind != "ok" or circuit.told["breaker"] != "closed" or circuit.told["health"] != "healthy":
             self._look(circuit, now_s, outcome.detail)
 
-    def _answered(self, circuit: Circuit, permit: Permit, outcome: Outcome, now_s: float) -> None:
+    def _was_left(self, circuit: Circuit, ticket: Ticket, now_s: float) -> bool:
+        """Whether a caller left because nothing came: nobody has heard anything from it since."""
+        return circuit.heard_s < ticket.began_s and circuit.is_slow_to_say_anything(now_s - ticket.began_s)
+
+    def _answered(self, circuit: Circuit, ticket: Ticket, outcome: Outcome, now_s: float) -> None:
         first_s = outcome.first_s or 0.0
         # A long answer that comes whole is no slow one, unless somebody has said what slow is.
         slow = first_s > circuit.slow_s and (outcome.streamed or circuit.slow_is_said)
-        circuit.breaker = circuit.breaker.succeeded(permit, now_s, self._random, slow=slow)
+        circuit.breaker = circuit.breaker.succeeded(ticket.permit, now_s, self._random, slow=slow)
+        circuit.heard_s = now_s
         circuit.health.seen(True, now_s, slow=slow)
         circuit.first_content.add(first_s)
-        self._unlimit(circuit)
+        self._unlimit(circuit, ticket)
         if slow:
             self._look(circuit, now_s, "slow")
 
-    def _unlimit(self, circuit: Circuit) -> None:
-        if circuit.limits_in_a_row:
+    def _unlimit(self, circuit: Circuit, ticket: Ticket) -> None:
+        """It takes calls again, if one that began after it had asked for fewer says so."""
+        if circuit.limits_in_a_row and ticket.began_s > circuit.limited_at_s:
             circuit.limits_in_a_row = 0
+            circuit.limited_until_s = circuit.trying_until_s = 0.0
             self._tell(circuit, "limit", "over", "")
 
-    def _limit(self, circuit: Circuit, outcome: Outcome, now_s: float) -> None:
+    def _limit(self, circuit: Circuit, ticket: Ticket, outcome: Outcome, now_s: float) -> None:
         """It wants fewer calls: none until then. What it said before is never shortened.
 
         Only the first, and each one call that was let through after the wait, count: not those that were on their way.
         """
         in_a_row = circuit.limits_in_a_row
         wait_s = outcome.retry_after_s
-        if in_a_row == 0 or circuit.trying_until_s > now_s:
+        circuit.limited_at_s = now_s
+        if in_a_row == 0 or circuit.trial is ticket:
             circuit.limits_in_a_row += 1
             if wait_s is None:
                 wait_s = min(LIMIT_MAX_S, LIMIT_S * 2.0 ** min(in_a_row, 10))
@@ -253,11 +321,13 @@ class Circuits:
         circuit.limited_until_s = max(circuit.limited_until_s, now_s + (wait_s or 0.0))
         self._tell(circuit, "limit", "limited", f"{circuit.limited_until_s - now_s:.1f} s")
 
-    def _shut(self, refused: Circuit, now_s: float) -> None:
-        """The key is refused: so it is for every model that is called with it, and for none with a newer one."""
-        for circuit in {refused, *self._circuits.values()}:
-            if circuit.account != refused.account:
-                continue
+    def _shut(self, refused: Circuit, now_s: float, *, whole_account: bool) -> None:
+        """The key is refused: so it is for every model that is called with it, and for none with a newer one.
+
+        403 may be said of one model only.
+        """
+        same = [each for each in self._circuits.values() if whole_account and each.account == refused.account]
+        for circuit in same if refused in same else [refused, *same]:
             if circuit.told["breaker"] != "refused" or circuit.breaker.state(now_s) != "open":
                 circuit.breaker = circuit.breaker.force_open(now_s, CREDENTIALS_OPEN_S)
             if circuit.told["breaker"] != "refused":
@@ -274,10 +344,15 @@ class Circuits:
                 self._look(circuit, now_s, "a look at it")
 
     def is_due(self, provider: str, now_s: float, interval_s: float) -> bool:
-        """Whether a provider has been without traffic for so long that somebody should look."""
-        mine = [circuit for circuit in self._circuits.values() if circuit.provider == provider]
-        due = [circuit.health.is_due(now_s, interval_s, self._random) for circuit in mine]
-        return bool(due) and all(due)
+        """Whether a provider has been without traffic for so long that somebody should look. Who is told True looks."""
+        next_s = self._look_at_s.get(provider)
+        if next_s is None:  # the first: anywhere in the interval, so that not all look at the start
+            self._look_at_s[provider] = now_s + interval_s * self._random()
+            return False
+        if now_s < max(next_s, self._called_s.get(provider, -math.inf) + interval_s):
+            return False
+        self._look_at_s[provider] = now_s + interval_s * (1 + LOOK_JITTER * (2 * self._random() - 1))
+        return True
 
     def _look(self, circuit: Circuit, now_s: float, why: str) -> None:
         """Tell what has changed."""

@@ -155,7 +155,7 @@ class Core:
             self._cut(record, substitute.verdict, caller, sink)
         else:
             self._end(record, verdict, substitute)
-            _send_substitute(substitute, len(record.attempts), sink)
+            _send_substitute(substitute, len(record.attempts), sink, with_usage=request.needs.stream_usage)
         return record
 
     def providers(self) -> list[ProviderStatus]:
@@ -264,7 +264,7 @@ class Core:
         self.observer.ended(record)
 
 
-def _send_substitute(substitute: Substitute, attempts: int, sink: Sink) -> None:
+def _send_substitute(substitute: Substitute, attempts: int, sink: Sink, *, with_usage: bool) -> None:
     """A kept or static answer as a stream; of one that streamed by itself, only its end is missing."""
     note = {"x_leeward": substitute.note(attempts)}
     if substitute.body is not None:
@@ -276,7 +276,7 @@ def _send_substitute(substitute: Substitute, attempts: int, sink: Sink) -> None:
                 *answer_headers(substitute.provider, attempts, substitute.step),
             ],
         )
-        sink.data(as_stream(substitute.body))
+        sink.data(as_stream(substitute.body, with_usage=with_usage))
     else:
         sink.data(b"data: " + msgspec.json.encode({"object": "chat.completion.chunk", "choices": [], **note}) + b"\n\n")
     sink.data(DONE)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from leeward.gateway.sentences import sentence
+from leeward.wire.chat import BadAnswer
 from leeward.wire.openai_requests import without_tools
 from leeward.wire.openai_whole import assemble, static_answer, with_x_leeward
 
@@ -55,7 +55,7 @@ async def degraded_answer(
         elif step == "reduced":
             found = await _asked(core, run, step, route.targets, _reduced(request))
         else:
-            found = _static(run, route, caller)
+            found = _static(core, run, route, caller)
         if found is not None:
             return found
     return None
@@ -65,7 +65,10 @@ def _kept(core: Core, run: Run, step: Degraded, request: ChatRequest, caller: Ca
     kept = core.cache.get(core.cache.key(caller.tenant, request), core.clock.monotonic_s(), stale=step == "stale-cache")
     if kept is None:
         return None
-    body = assemble(kept.body) if kept.is_stream else kept.body
+    try:
+        body = assemble(kept.body) if kept.is_stream else kept.body
+    except BadAnswer:  # good enough to be passed on piece by piece, not to be put together
+        return None
     return _noted(Substitute(step, body, NOBODY, kept.age_s), run)
 
 
@@ -100,10 +103,10 @@ def _reduced(request: ChatRequest) -> ChatRequest | None:
     return without_tools(request) if request.needs.tools else None
 
 
-def _static(run: Run, route: Route, caller: Caller) -> Substitute:
+def _static(core: Core, run: Run, route: Route, caller: Caller) -> Substitute:
     text = route.static_answer or sentence("static", caller.language or run.routes.settings.language)
     answer_id = f"chatcmpl-{caller.request_id}"
-    return _noted(Substitute("static", static_answer(text, route.model, answer_id, int(time.time()))), run)
+    return _noted(Substitute("static", static_answer(text, route.model, answer_id, core.clock.wall_ms() // 1000)), run)
 
 
 def _noted(substitute: Substitute, run: Run) -> Substitute:

@@ -137,6 +137,12 @@ class Exchange:
         if self.connection is not None:
             self.connection.abandon()
 
+    def hurry(self, seconds: float, bytes_max: int) -> None:
+        """All that is left has to come within so many seconds and bytes: it is not what was asked for."""
+        self.bytes_left = min(self.bytes_left, bytes_max)
+        if self.connection is not None:
+            self.connection.end_within(seconds)
+
     def drain(self) -> None:
         """Nobody wants the rest, and it should be short: keep the connection if it comes within `DRAIN_S`."""
         self.pieces.clear()

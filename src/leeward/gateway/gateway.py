@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random as chance
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -94,7 +94,7 @@ class Gateway:
         answered = await self.core.respond(self._decoded(request, stream=False), _caller())
         return Reply(answered)
 
-    async def stream(self, request: Mapping[str, Any]) -> AsyncIterator[Chunk]:
+    async def stream(self, request: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
         """The same, in pieces as they come. Leaving the loop early closes the provider's connection.
 
         Raises:
@@ -129,6 +129,10 @@ class Gateway:
     def providers(self) -> list[ProviderStatus]:
         """How each provider is: health, breaker, limits, latency."""
         return self.core.providers()
+
+    def close_sync(self) -> None:
+        """Close the connections of the blocking calls."""
+        BACKGROUND.run(self.close())
 
     async def close(self) -> None:
         """Close the connections. Running requests fail."""

@@ -93,8 +93,7 @@ class Homes:
         await self.know(settings)
         self._homes = {each: home for each, home in self._homes.items() if not each.is_closed()}
         home = self._homes[loop] = Home(self._make_transport())
-        if settings.health.active and settings.providers:
-            home.looker = loop.create_task(self._look(core, home))
+        home.looker = loop.create_task(self._look(core, home))
         return home
 
     def _made(self, making: asyncio.Task[Home]) -> None:
@@ -145,9 +144,11 @@ class Homes:
         """Look at providers without traffic. What it costs them is a list of models, or a connection."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S * (0.5 + self._random()))
-            interval_s = core.routes.settings.health.interval_s
+            health = core.routes.settings.health
+            if not health.active:
+                continue
             for provider in list(core.routes.providers.values()):
-                if core.circuits.is_due(provider.name, self._clock.monotonic_s(), interval_s):
+                if core.circuits.is_due(provider.name, self._clock.monotonic_s(), health.interval_s):
                     ok = await self._answers(home, provider)
                     if ok is not None:
                         core.circuits.looked(provider.name, ok, self._clock.monotonic_s())

@@ -40,7 +40,7 @@ _FIELDS: Final = frozenset({
     "tool_calls", "tool_choice", "tools", "top_k", "top_logprobs", "top_p", "type", "url", "user", "verbosity",
     "web_search_options",
 })  # fmt: skip
-_PART: Final = re.compile(r"\.?([a-z_]+)|\.([0-9]+)|\[([0-9]+)\]")
+_PART: Final = re.compile(r"\.?([a-z_]+)|\.([0-9]+)|\.?\[([0-9]+)\]")
 
 
 def known_code(said: str) -> str:

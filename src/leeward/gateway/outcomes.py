@@ -20,7 +20,10 @@ NOT_FOUND: Final = 404
 RATE_LIMITED: Final = 429
 _REFUSED: Final = frozenset({400, 413, 422})
 _CREDENTIALS: Final = frozenset({401, 402, 403})
-_TIMEOUTS: Final = frozenset({"connect_timeout", "head_timeout", "stall", "deadline", "first_token_timeout"})
+_KINDS: Final[dict[str, AttemptOutcome]] = {
+    **dict.fromkeys(("connect_timeout", "head_timeout", "stall", "deadline"), "timeout"),
+    "pool_full": "busy",
+}
 # The call had no effect there: the same provider may get it again.
 _NOT_SENT: Final = frozenset({"connect_refused", "dns", "pool_full"})
 # Retry-After of an account without money means nothing: it is a long time-out, as of a wrong key.
@@ -44,6 +47,7 @@ class Outcome(msgspec.Struct, frozen=True):
     error: ProviderError | None = None
     retry_after_s: float | None = None
     repeatable: bool = False
+    never_left: bool = False  # nothing of the request was sent
     streamed: bool = False
     first_s: float | None = None  # from the call to its first content, or to its whole answer
 
@@ -61,13 +65,13 @@ class Outcome(msgspec.Struct, frozen=True):
 def of_status(status: int, error: ProviderError, retry_after_s: float | None, at_s: float) -> Outcome:
     """The meaning of an HTTP status that is no answer."""
     kind: AttemptOutcome
-    if status in _CREDENTIALS or error.code in _NO_MONEY:
+    if (status in _CREDENTIALS and error.code != "model_not_found") or error.code in _NO_MONEY:
         kind = "credentials"
     elif status == RATE_LIMITED and error.code != "overloaded":  # Anthropic's word for a failure, not for a limit
         kind = "rate_limited"
     elif status in _REFUSED:
         kind = "refused"
-    elif status == NOT_FOUND:
+    elif status == NOT_FOUND or error.code == "model_not_found":
         kind = "unavailable_model"
     else:
         kind = "server_error"
@@ -84,7 +88,7 @@ def of_status(status: int, error: ProviderError, retry_after_s: float | None, at
 
 def of_transport(error: TransportError, at_s: float, *, status: int = 0, committed: bool = False) -> Outcome:
     """The meaning of a connection that failed. `committed`: the caller has seen a part of the answer."""
-    kind: AttemptOutcome = "cut" if committed else "timeout" if error.kind in _TIMEOUTS else "network"
+    kind: AttemptOutcome = "cut" if committed else _KINDS.get(error.kind, "network")
     return Outcome(
         kind=kind,
         at_s=at_s,
@@ -92,6 +96,7 @@ def of_transport(error: TransportError, at_s: float, *, status: int = 0, committ
         detail=error.kind,
         error=ProviderError(message=error.detail),
         repeatable=error.kind in _NOT_SENT and not error.sent and not committed,
+        never_left=not error.sent,
     )
 
 

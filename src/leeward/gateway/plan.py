@@ -15,7 +15,7 @@ Rules     A provider that fails is left at once for the next one; there is no wa
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Generator, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import msgspec
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from leeward.wire.chat import ChatRequest
 
 __all__ = ["Admission", "Doors", "Plan", "Send", "Sleep", "Step", "Verdict", "plan"]
+
+
+BUSY_WAIT_S: Final = 1.0  # until a connection may be free again
 
 
 class Admission(msgspec.Struct, frozen=True):
@@ -46,6 +49,10 @@ class Doors(Protocol):
 
     def admit(self, target: Target, now_s: float) -> Admission:
         """Leave to ask it, or not."""
+        ...
+
+    def wait_s(self, target: Target, now_s: float) -> float:
+        """How long it wants no calls, in seconds; 0: it may be called, as far as limits go."""
         ...
 
     def force(self, targets: Sequence[Target], now_s: float) -> tuple[Target, object] | None:
@@ -94,11 +101,14 @@ def plan(
     retry: Retry,
     *,
     take_budget: Callable[[float], bool],
+    give_back: Callable[[], object],
     random: Callable[[], float],
     now_s: float,
     deadline_s: float,
 ) -> Plan:
-    """Plan one request. `deadline_s` is monotonic, as `now_s`; `take_budget(now_s)` says whether a repeat may be made."""
+    """Plan one request. `deadline_s` is monotonic, as `now_s`; `take_budget(now_s)` says whether a repeat may be made,
+    `give_back()` that it was not.
+    """
     able = [target for target in targets if not target.lacks(request)]
     if not able:
         return Verdict("unsupported", need=targets[0].lacks(request))
@@ -118,7 +128,15 @@ def plan(
     if not outcomes:
         return (yield from _last_one_standing(able, doors, waits, now_s, deadline_s))
     last, now_s = yield from _again(
-        order, outcomes, doors, retry, take_budget=take_budget, random=random, now_s=now_s, deadline_s=deadline_s
+        order,
+        outcomes,
+        doors,
+        retry,
+        take_budget=take_budget,
+        give_back=give_back,
+        random=random,
+        now_s=now_s,
+        deadline_s=deadline_s,
     )
     return _verdict(last, outcomes, waits, now_s, deadline_s)
 
@@ -169,6 +187,7 @@ def _again(
     retry: Retry,
     *,
     take_budget: Callable[[float], bool],
+    give_back: Callable[[], object],
     random: Callable[[], float],
     now_s: float,
     deadline_s: float,
@@ -178,7 +197,8 @@ def _again(
     due: dict[Target, float] = {}  # who may be asked again, and when
     for target, tries in outcomes.items():
         if _may_repeat(target, tries, retry):
-            due[target] = tries[-1].at_s + retry.delay_s(len(tries), tries[-1].retry_after_s, random)
+            delay_s = retry.delay_s(len(tries), tries[-1].retry_after_s, random)
+            due[target] = max(tries[-1].at_s + delay_s, now_s + doors.wait_s(target, now_s))
     paid = False
     while due:
         target = min(due, key=due.__getitem__)
@@ -198,7 +218,7 @@ def _again(
             found = _first_admitted((target,), {}, doors, now_s)
             if found is None:
                 continue
-            paid = False
+            paid = False  # used up: only a repeat costs
         last, permit = found
         outcome = yield from _ask(last, permit, doors, now_s, deadline_s, repeat=repeat)
         tries = outcomes.setdefault(last, [])
@@ -207,7 +227,10 @@ def _again(
         if outcome.is_final or now_s >= deadline_s:
             break
         if _may_repeat(last, tries, retry):
-            due[last] = now_s + retry.delay_s(len(tries), outcome.retry_after_s, random)
+            delay_s = retry.delay_s(len(tries), outcome.retry_after_s, random)
+            due[last] = now_s + max(delay_s, doors.wait_s(last, now_s))
+    if paid:
+        give_back()
     return last, now_s
 
 
@@ -226,7 +249,10 @@ def _may_repeat(target: Target, tries: list[Outcome], retry: Retry) -> bool:
     """A wish for more than the longest delay is not waited for: whoever asked can wait better than we."""
     last = tries[-1]
     return (
-        last.repeatable and target.repeatable and retry.again(len(tries)) and (last.retry_after_s or 0.0) <= retry.cap_s
+        last.repeatable
+        and (target.repeatable or last.never_left)
+        and retry.again(len(tries))
+        and (last.retry_after_s or 0.0) <= retry.cap_s
     )
 
 
@@ -249,6 +275,8 @@ def _verdict(
         told = [end.retry_after_s for end in ends if end.retry_after_s is not None]
         told += [wait_s for why, wait_s in waits if why == "limited"]  # of those that were not asked
         return Verdict("limited", target, last, wait_s=min(told, default=None))
+    if all(end.kind == "busy" for end in ends):
+        return Verdict("open", target, last, wait_s=BUSY_WAIT_S)
     if now_s >= deadline_s or all(end.kind == "timeout" for end in ends if end.detail != UNTRANSLATABLE):
         return Verdict("timeout", target, last)
     return Verdict("failed", target, last)

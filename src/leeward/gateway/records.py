@@ -31,6 +31,7 @@ AttemptOutcome = Literal[
     "bad_answer",
     "timeout",
     "network",
+    "busy",  # every connection to it is in use: a limit of ours, that says nothing of the provider
     "credentials",
     "unavailable_model",
     "refused",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from functools import cached_property
@@ -112,7 +113,7 @@ class ChunkStream:
         for event in self._events.feed(data):
             told = data_of(event)
             if told and told != _DONE:
-                chunk = _DECODE(told)
+                chunk = _decoded(told)
                 if "error" not in chunk:  # the caller gets that as an exception
                     self._waiting.append(Chunk(chunk, self._provider, self._degraded))
         self._wake()
@@ -143,6 +144,15 @@ class ChunkStream:
                 return
             self._news = asyncio.get_running_loop().create_future()
             await self._news
+
+
+def _decoded(told: bytes) -> dict[str, Any]:
+    """A chunk that has passed as one. Strict JSON is more than that: half a surrogate pair, a number beyond all bounds."""
+    try:
+        chunk: dict[str, Any] = _DECODE(told)
+    except msgspec.DecodeError:
+        chunk = json.loads(told)
+    return chunk
 
 
 def _nothing() -> None:

@@ -97,6 +97,7 @@ class Run:
             circuits,
             self.routes.retry,
             take_budget=budget.take,
+            give_back=budget.give_back,
             random=self._random,
             now_s=self._clock.monotonic_s(),
             deadline_s=self.deadline_s,
@@ -130,7 +131,7 @@ class Run:
         began_s = self._clock.monotonic_s()
 
         def head() -> Headers:
-            circuits.heard(target)
+            circuits.heard(target, send.permit)
             return [_STREAM, _NO_CACHE, *answer_headers(target.provider.name, len(request.attempts), degraded)]
 
         try:

@@ -101,7 +101,7 @@ class Telemetry:
         self._age_s = age_s
         self._waiting: list[tuple[RequestRecord, Context]] = []
         self._timer: asyncio.Handle | None = None
-        self.lost = 0  # requests without a place
+        self.lost = 0  # spans without a place
 
     def attempted(self, request: RequestRecord, attempt: AttemptRecord, why: str) -> None:
         """Nothing: its request will tell."""
@@ -110,7 +110,7 @@ class Telemetry:
         """A request has ended."""
         waiting = self._waiting
         if len(waiting) >= WAITING_MAX:
-            self.lost += 1
+            self.lost += 1 + len(request.attempts)
             return
         waiting.append((request, CURRENT.get()))
         if len(waiting) == BATCH_COUNT:

@@ -7,6 +7,7 @@ A request with an Idempotency-Key is made once; who repeats it gets the same ans
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Final
 
@@ -114,16 +115,14 @@ class Chat:
     ) -> Response:
         self._spend.admit(identity.key_id, identity.quota)
         if asked.stream:
-            return await self._streamed(request, asked, identity, caller, held)
+            return await self._streamed(request, asked, caller, held)
         answered = await self._core.respond(asked, caller)
         headers = [JSON, *answered.headers()]
         if held is not None:
             held.finish(200, headers, answered.body)
         return Response(200, answered.body, headers)
 
-    async def _streamed(
-        self, request: Request, asked: ChatRequest, identity: Identity, caller: Caller, held: Claim | None
-    ) -> Response:
+    async def _streamed(self, request: Request, asked: ChatRequest, caller: Caller, held: Claim | None) -> Response:
         further: Headers = [(b"x-request-id", request.request_id.encode()), NOSNIFF]
         push = PushSink(request, further, reader_timeout_s=self._core.routes.settings.stall_timeout_s)
         recording = None if held is None else held.recording(push)
@@ -186,7 +185,7 @@ def _gateway_refusal(error: GatewayError) -> Response:
     """An error of the gateway, in OpenAI's shape: their SDKs raise the exception that goes with its status."""
     headers: Headers = [JSON, *answer_headers("none", error.attempts)]
     if error.retry_after_s is not None:
-        headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
     if error.status in REPEATED_HERE:
         headers.append(DO_NOT_REPEAT)
     body = error_body(
@@ -199,6 +198,8 @@ def refusal(request: Request, error: LeewardError) -> Response:
     """Any other error on these paths, in OpenAI's shape."""
     status, param = 503, ""
     headers: Headers = [JSON]
+    if request.method == "POST":  # of those that ask providers; none was asked
+        headers += answer_headers("none", 0)
     if error.code == "spend_limit_reached":  # of a day: their SDKs would wait a minute, twice
         headers.append(DO_NOT_REPEAT)
     if isinstance(error, ProtocolError):
@@ -210,12 +211,24 @@ def refusal(request: Request, error: LeewardError) -> Response:
             headers.append(DO_NOT_REPEAT)
     elif isinstance(error, RetryableError):
         status = 429 if isinstance(error, RateLimited) else 503
-        headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s or 1))))
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s or 1))))
     else:
         return refusal(request, failure())
+    if error.code == "not_found":
+        return _nothing_there(request)
     message = " ".join((error.message, *(error.details if isinstance(error, ProtocolError) else ())))
     return Response(
         status,
         error_body(message, type=error_type(status), code=error.code, param=param, request_id=request.request_id),
         headers,
     )
+
+
+def _nothing_there(request: Request) -> Response:
+    """An address that OpenAI has and this server has not, or one without its beginning."""
+    said = (
+        f"There is nothing at {request.path[:100]} here. An SDK of OpenAI is given an address that ends in /v1; chat "
+        "completions, embeddings and models are below it."
+    )
+    body = error_body(said, type=error_type(404), code="not_found", request_id=request.request_id)
+    return Response(404, body, [JSON])

@@ -18,7 +18,7 @@ from leeward.errors import ConfigError, LeewardError, ProtocolError, RetryableEr
 from leeward.server.access import Identity, allows, basic_password, bearer, forbidden, key_tail, session_cookie
 from leeward.server.cross_origin import cross_origin_headers, preflight
 from leeward.server.http import ClientGone, Request, Response, error_response, failure
-from leeward.server.routes import Route
+from leeward.server.routes import Route, wire_beside
 from leeward.store.clickhouse import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -153,7 +153,8 @@ class Dispatch:
             if request.method == "POST":  # something was sent to a wrong address: whoever misses it looks for that
                 request.route_path = _shown(request.path)
                 self._note(request, error)
-            return self._refusals.get(request.wire, _refuse)(request, error)
+            wire = wire_beside(request.path) if error.code == "not_found" else request.wire
+            return self._refusals.get(wire, _refuse)(request, error)
         response = await self._handled(request, route, handler)
         if route.cors:
             response.headers += cross_origin_headers(request, route)

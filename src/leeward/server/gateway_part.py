@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["GatewayPart"]
 
 
-_RELOADED: Final = ("gateway.", "server.keys.")
+_RELOADED: Final = ("gateway.",)
 
 
 class GatewayPart:
@@ -183,4 +183,5 @@ class Bill:
 
 
 def _is_down(provider: ProviderStatus) -> bool:
-    return provider.breaker == "open" or provider.health == "unhealthy"
+    """Whether none of its models can be asked: one wrong name among them takes nobody out."""
+    return all(model.breaker == "open" or model.health == "unhealthy" for model in provider.models)

@@ -67,7 +67,7 @@ def public(parts: Mapping[str, PartState]) -> dict[str, dict[str, Any]]:
 
 def worst_state(parts: Mapping[str, PartState]) -> State:
     """The state of the whole: that of its worst part."""
-    return max((part.state for part in parts.values()), key=_RANK.index)
+    return max((part.state for part in parts.values()), key=_RANK.index, default="healthy")
 
 
 class Operations:

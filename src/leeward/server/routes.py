@@ -33,7 +33,7 @@ from leeward.server.schemas import (
     Replayed,
 )
 
-__all__ = ["ROUTES", "Route", "Wire"]
+__all__ = ["ROUTES", "Route", "Wire", "wire_beside"]
 
 Scope = Literal["public", "write", "read", "chat", "admin"]
 KeyIn = Literal["none", "header", "header or session", "basic", "wire"]
@@ -456,6 +456,14 @@ _WIRES: Final[tuple[Route, ...]] = (
 )
 
 # -- the gateway ---------------------------------------------------------------------------------------------------------
+
+
+_BESIDE_OPENAI: Final = ("/v1/", "/chat/completions", "/embeddings", "/models")  # with and without the /v1
+
+
+def wire_beside(path: str) -> Wire:
+    """In whose form nothing is said to be at this path: SDKs show what they can read."""
+    return "openai" if path.startswith(_BESIDE_OPENAI) else "native"
 
 
 def _openai(method: Literal["GET", "POST"], path: str, handler: str, summary: str) -> Route:

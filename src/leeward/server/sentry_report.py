@@ -64,7 +64,7 @@ class SentryReport:
     def __init__(self, dsn: str, *, clock: Clock, report: Report) -> None:
         self._clock = clock
         self._report = report
-        self._endpoint, self._target, self._headers = _address(dsn) if dsn else (None, b"", b"")
+        self._address = _address(dsn) if dsn else None
         self._transport = Transport(clock)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -80,7 +80,7 @@ class SentryReport:
     @property
     def is_on(self) -> bool:
         """Whether there is a project to tell."""
-        return self._endpoint is not None
+        return self._address is not None
 
     def start(self) -> None:
         """Begin to send, on the running loop."""
@@ -197,7 +197,7 @@ class SentryReport:
             pass  # boundary: the loop was closed in this moment; the log has it
 
     def _enqueue(self, envelope: bytes) -> None:
-        if len(self._waiting) >= WAITING_MAX or self._clock.monotonic_s() < self._paused_until_s:
+        if len(self._waiting) >= WAITING_MAX:
             self.counts["dropped"] += 1
             return
         self._waiting.append(envelope)
@@ -213,12 +213,13 @@ class SentryReport:
                 return
 
     async def _send(self, envelope: bytes) -> None:
-        assert self._endpoint is not None
+        if self._clock.monotonic_s() < self._paused_until_s:
+            self.counts["dropped"] += 1
+            return
+        assert self._address is not None
         try:
             exchange = await self._transport.begin(
-                self._endpoint,
-                self._target,
-                self._headers,
+                *self._address,
                 envelope,
                 connect_timeout_s=SEND_S,
                 head_timeout_s=SEND_S,

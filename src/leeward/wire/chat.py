@@ -24,9 +24,11 @@ __all__ = [
     "RequestInvalid",
     "ToolCallDelta",
     "Usage",
+    "tokens",
 ]
 
 Operation = Literal["chat", "embeddings"]
+TOKENS_MAX = 2**40
 
 
 class RequestInvalid(ProtocolError):
@@ -70,6 +72,11 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     output_tokens: int = 0
     cached_tokens: int = 0  # of the input, read from the provider's cache
     reasoning_tokens: int = 0  # of the output
+
+
+def tokens(count: int | None) -> int:
+    """A provider's count, within reason: it stands in sums, metrics and a key's limits."""
+    return min(max(count or 0, 0), TOKENS_MAX)
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from leeward.wire.chat import Answer, BadAnswer, Operation, Usage
+from leeward.wire.chat import Answer, BadAnswer, Operation, Usage, tokens
 from leeward.wire.openai_errors import error_in
 from leeward.wire.text import repair
 
@@ -157,10 +157,11 @@ def usage_of(value: Any) -> Usage | None:
     except msgspec.ValidationError:
         return None
     cached = counts.prompt_tokens_details and counts.prompt_tokens_details.cached_tokens
-    reasoning = counts.completion_tokens_details and counts.completion_tokens_details.reasoning_tokens
+    details = counts.completion_tokens_details
+    reasoning = None if details is None else details.reasoning_tokens
     return Usage(
-        counts.prompt_tokens or 0,
-        counts.completion_tokens or 0,
-        cached or counts.prompt_cache_hit_tokens or 0,
-        reasoning or 0,
+        tokens(counts.prompt_tokens),
+        tokens(counts.completion_tokens),
+        tokens(cached or counts.prompt_cache_hit_tokens),
+        tokens(reasoning),
     )

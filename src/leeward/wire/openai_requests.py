@@ -21,6 +21,8 @@ from leeward.wire.text import repair
 __all__ = ["DEPTH_MAX", "FORBIDDEN_FIELDS", "RequestLimits", "decode_request", "encode_request", "without_tools"]
 
 DEPTH_MAX = 64
+MEMBERS_MAX = 100_000  # each costs a hundred times the memory of its bytes
+LOOP_BYTES_MAX = 256 << 10  # of smaller ones, nothing can be too much
 SHORT_BYTES = 2_000
 
 # Fields by which SDKs and other gateways are told whom to call, and with whose key. That is for settings alone.
@@ -67,11 +69,14 @@ def decode_request(body: bytes, operation: Operation, limits: RequestLimits) -> 
 
     Raises:
         RequestInvalid: status 400, or 413 for too many bytes; `code` is one of `request_too_large`, `invalid_json`,
-            `too_deep`, `forbidden_field`, `invalid_request`, `too_many_choices`, `too_many_tokens`.
+            `too_deep`, `too_many_members`, `forbidden_field`, `invalid_request`, `too_many_choices`, `too_many_tokens`.
     """
     if len(body) > limits.bytes_max:
         sentence = f"The request has {len(body):,} bytes; at most {limits.bytes_max:,} are taken."
         raise RequestInvalid(sentence, code="request_too_large", status=413)
+    if len(body) > LOOP_BYTES_MAX and body.count(b"[") + body.count(b"{") + body.count(b",") // 8 > MEMBERS_MAX:
+        sentence = f"The request has more than {MEMBERS_MAX:,} lists and objects, or eight times as many members."
+        raise RequestInvalid(sentence, code="too_many_members")
     try:
         # Faster than one look that is told what to look for, and it proves every text and every number.
         values = _DECODE_VALUES(body)

@@ -2,12 +2,11 @@
 
 import itertools
 
-import openai
 from given import HOST, KEY, VARIANT
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
-from steps import ASKS_FOR_TOOL, TOO_MANY_TOKENS, TOOL_SAYS, Wind, tell
+from steps import ASKS_FOR_TOOL, TOO_MANY_TOKENS, TOOL_SAYS, Wind, tell, told_of_openai
 
 
 def chat(model, *, key=KEY, host=HOST, max_retries=0, **more):
@@ -27,18 +26,6 @@ def chat(model, *, key=KEY, host=HOST, max_retries=0, **more):
 def get_weather(city: str, unit: str) -> str:
     """The weather of a city."""
     return f"{city}, {unit}: {TOOL_SAYS}"
-
-
-def told_of(error):
-    headers = error.response.headers if isinstance(error, openai.APIStatusError) else {}
-    return {
-        "status": getattr(error, "status_code", None),
-        "code": getattr(error, "code", None),
-        "param": getattr(error, "param", None),
-        "message": (getattr(error, "body", None) or {}).get("message"),
-        "request_id": getattr(error, "request_id", None),
-        "retry_after": headers.get("retry-after"),
-    }
 
 
 def shown(message):
@@ -214,10 +201,34 @@ def left():
 
 tell(
     [
-        *(whole, streamed, streamed_without_usage, tools, tools_streamed, structured, of_claude, streamed_of_claude),
-        *(tools_of_claude, tools_streamed_of_claude, embeddings, error_too_much, error_of_provider, error_key),
-        *(error_scope, error_model, error_limited, error_failing, error_slow, error_streamed, error_patience, cut),
-        *(failover, failover_streamed, degraded, degraded_streamed, repeats, left),
+        whole,
+        streamed,
+        streamed_without_usage,
+        tools,
+        tools_streamed,
+        structured,
+        of_claude,
+        streamed_of_claude,
+        tools_of_claude,
+        tools_streamed_of_claude,
+        embeddings,
+        error_too_much,
+        error_of_provider,
+        error_key,
+        error_scope,
+        error_model,
+        error_limited,
+        error_failing,
+        error_slow,
+        error_streamed,
+        error_patience,
+        cut,
+        failover,
+        failover_streamed,
+        degraded,
+        degraded_streamed,
+        repeats,
+        left,
     ],
-    told_of,
+    told_of_openai,
 )

@@ -5,7 +5,7 @@ import itertools
 
 import openai
 from given import HOST, KEY, VARIANT
-from steps import ASKS_FOR_TOOL, TOO_MANY_TOKENS, TOOL_SAYS, WEATHER, Wind, tell
+from steps import ASKS_FOR_TOOL, TOO_MANY_TOKENS, TOOL_SAYS, WEATHER, Wind, tell, told_of_openai
 
 SETTINGS = {"base_url": f"{HOST}/v1", "api_key": KEY, "max_retries": 0}
 TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": WEATHER}}]
@@ -19,18 +19,6 @@ def say(text):
 
 def ask(model, text="hello", *, of=client, **more):
     return of.chat.completions.create(model=model, messages=say(text), **more)
-
-
-def told_of(error):
-    headers = error.response.headers if isinstance(error, openai.APIStatusError) else {}
-    return {
-        "status": getattr(error, "status_code", None),
-        "code": getattr(error, "code", None),
-        "param": getattr(error, "param", None),
-        "message": (getattr(error, "body", None) or {}).get("message"),
-        "request_id": getattr(error, "request_id", None) or (getattr(error, "body", None) or {}).get("request_id"),
-        "retry_after": headers.get("retry-after"),
-    }
 
 
 def json():
@@ -60,6 +48,20 @@ def chunks_with_usage():
 
 def streamed():
     return gathered(ask("chat", stream=True, stream_options={"include_usage": True}))
+
+
+def stream_headers():
+    with ask("chat", stream=True) as stream:
+        headers = stream.response.headers
+        return [headers[name] for name in ("content-type", "x-leeward-provider", "x-leeward-attempts", "x-request-id")]
+
+
+def error_elsewhere():
+    client.responses.create(model="chat", input="hello")
+
+
+def error_without_v1():
+    ask("chat", of=client.with_options(base_url=HOST))
 
 
 def streamed_without_usage():
@@ -295,32 +297,50 @@ def left():
 
 tell(
     [
-        *(json, whole, chunks, chunks_with_usage, streamed, streamed_without_usage, awaited, several_answers),
-        *(
-            tool_call,
-            tool_chunks,
-            tools,
-            tools_streamed,
-            structured,
-            structured_streamed,
-            of_claude,
-            streamed_of_claude,
-            tools_of_claude,
-        ),
-        *(tools_streamed_of_claude, embeddings, embeddings_as_floats, models, model, no_model),
-        *(error_too_much, error_of_provider, error_key, error_scope, error_model, error_limited, error_failing),
-        *(
-            error_slow,
-            error_streamed,
-            error_patience,
-            cut,
-            cuts,
-            failover,
-            failover_streamed,
-            degraded,
-            degraded_streamed,
-        ),
-        *(repeats, left),
+        json,
+        whole,
+        chunks,
+        chunks_with_usage,
+        streamed,
+        stream_headers,
+        streamed_without_usage,
+        awaited,
+        several_answers,
+        tool_call,
+        tool_chunks,
+        tools,
+        tools_streamed,
+        structured,
+        structured_streamed,
+        of_claude,
+        streamed_of_claude,
+        tools_of_claude,
+        tools_streamed_of_claude,
+        embeddings,
+        embeddings_as_floats,
+        models,
+        model,
+        no_model,
+        error_elsewhere,
+        error_without_v1,
+        error_too_much,
+        error_of_provider,
+        error_key,
+        error_scope,
+        error_model,
+        error_limited,
+        error_failing,
+        error_slow,
+        error_streamed,
+        error_patience,
+        cut,
+        cuts,
+        failover,
+        failover_streamed,
+        degraded,
+        degraded_streamed,
+        repeats,
+        left,
     ],
-    told_of,
+    told_of_openai,
 )

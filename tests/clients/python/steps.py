@@ -27,6 +27,21 @@ class Wind(pydantic.BaseModel):
     force: int
 
 
+def told_of_openai(error):
+    """What openai's exceptions, and those that are made of them, know."""
+    body = getattr(error, "body", None)
+    body = body if isinstance(body, dict) else {}
+    response = getattr(error, "response", None)
+    return {
+        "status": getattr(error, "status_code", None),
+        "code": getattr(error, "code", None),
+        "param": getattr(error, "param", None),
+        "message": body.get("message", str(error)),
+        "request_id": getattr(error, "request_id", None) or body.get("request_id"),
+        "retry_after": response.headers.get("retry-after") if response is not None else None,
+    }
+
+
 def tell(steps, told_of):
     """Go through the steps; `told_of(error)` is what is told of an exception."""
     for step in steps:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import random
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -43,9 +44,7 @@ def test_g8_a_caller_who_leaves_takes_the_call_along(mode, stream, loop):
             await settled(lambda: found["a"].calls == 1)
             await asyncio.sleep(0.01)
             await leave(asked)
-            async with asyncio.timeout(0.1):
-                while found["a"].open:
-                    await asyncio.sleep(0)
+            await settled(lambda: not found["a"].open, within_s=0.1)
             assert found["a"].cancelled == 1
             assert found["b"].calls == 0
             assert found.permits.open == 0
@@ -110,11 +109,10 @@ def test_g8_a_probe_that_its_caller_gave_up_lets_the_next_one_probe():
                 await found.ask()
             found["a"].fault = "hang"
             await asyncio.sleep(0.03)
-            calls = found["a"].calls
-            for _ in range(3):
+            before = found["a"].calls
+            for probe in range(1, 4):
                 asked = asyncio.ensure_future(found.ask())
-                await settled(lambda: found["a"].calls > calls)
-                calls = found["a"].calls
+                await settled(lambda count=before + probe: found["a"].calls == count)
                 await leave(asked)
 
     run(steps)
@@ -153,7 +151,8 @@ def test_g8_a_thousand_disconnects_leave_no_task_socket_or_permit(loop):
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    table = Path("/proc/self/fd")
+    return len(list(table.iterdir())) if table.is_dir() else 0
 
 
 # -- many at once

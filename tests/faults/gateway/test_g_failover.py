@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
-from gateways import Gathered, data_of_all, request_of, rig, text_of
+from gateways import data_of_all, rig, text_of
 from leeward.gateway.failures import AllFailed, DeadlineExceeded, RequestRefused
 from leeward.gateway.faults import FAULTS, Fault
 from leeward.gateway.simulated import SimulatedProvider
-from upstreams import CLOSE, HANG, RESET, answer, chunked, serving
+from upstreams import CLOSE, HANG, RESET, answer, serving
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 SHORT = {"first_token_timeout_s": 0.15, "stall_timeout_s": 0.15, "connect_timeout_s": 0.15, "deadline_s": 10.0}
@@ -141,7 +141,7 @@ def test_g1_a_blackhole_costs_no_more_than_its_limit_and_the_deadline_stays():
             with pytest.raises(DeadlineExceeded):
                 await found.ask()
             assert found.notes.outcomes == ["timeout"]
-            assert 0.4 <= found.notes.requests[0].duration_s
+            assert found.notes.requests[0].duration_s >= 0.4
 
     run(steps())
 
@@ -192,7 +192,9 @@ def test_g2_a_stream_that_fails_before_its_first_content_is_another_providers_tu
 
 def test_g2_an_error_in_the_same_read_as_the_first_content_still_goes_elsewhere():
     async def steps():
-        async with scripted([stream_head() + ROLE + HELLO + b'data: {"error": {"message": "boom"}}\n\n', CLOSE]) as found:
+        async with scripted(
+            [stream_head() + ROLE + HELLO + b'data: {"error": {"message": "boom"}}\n\n', CLOSE]
+        ) as found:
             sink = await found.stream()
             assert sink.is_done
             assert "Hello" not in sink.text

@@ -195,8 +195,8 @@ def test_g17_a_route_that_is_gone_is_gone_at_once():
             await found.core.reload(settings_of(row_of(found["a"], models={"other": "m"})))
             with pytest.raises(ModelNotFound, match="other"):
                 await found.ask()
+            found["a"].fault = "malformed"
             with pytest.raises(AllFailed):
-                found["a"].fault = "malformed"
                 await found.ask(model="other")
 
     run(steps)

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from gateways import request_of, rig
+from gateways import request_of, rig, settled
 from leeward.gateway import home
 from leeward.gateway.failures import AllCircuitsOpen, AllFailed, AllLimited, GatewayError, Unsupported
 from leeward.gateway.faults import Fault
@@ -117,9 +117,7 @@ def test_g5_a_stream_that_goes_on_for_long_does_not_keep_the_others_waiting_afte
                 await found.ask(request_of())
             found["only"].fault = None
             begun = asyncio.ensure_future(found.stream())
-            async with asyncio.timeout(5):
-                while not found.notes.changes or found.notes.changes[-1][2:4] != ("limit", "over"):
-                    await asyncio.sleep(0.001)
+            await settled(lambda: found.notes.changes[-1][2:4] == ("limit", "over"))
             assert not begun.done()
             assert (await found.ask()).provider == "only"
             assert (await begun).is_done
@@ -132,8 +130,7 @@ def test_g5_a_short_wait_is_waited_out_where_the_time_allows_it():
         async with rig("only", retry={"cap_s": 0.05}) as found:
             found["only"].fault = Fault(mode="429", retry_after_s=0.05)
             asked = asyncio.ensure_future(found.ask())
-            while not found.notes.attempts:
-                await asyncio.sleep(0.001)
+            await settled(lambda: found.notes.attempts)
             found["only"].fault = None
             assert (await asked).attempts == 2
 
@@ -222,9 +219,14 @@ def test_g6_forced_probes_are_one_at_a_time_and_cost_no_budget():
 def test_g7_a_provider_that_crawls_is_left_and_the_others_are_as_quick_as_ever():
     async def steps():
         breaker = {"slow_s": 0.01, "min_calls": 5}
-        async with rig("slow", "well", breaker=breaker, routes=[
-            {"model": "chat", "providers": ["slow", "well"]},
-        ]) as found:
+        async with rig(
+            "slow",
+            "well",
+            breaker=breaker,
+            routes=[
+                {"model": "chat", "providers": ["slow", "well"]},
+            ],
+        ) as found:
             found["slow"].fault = Fault(mode="slow", delay_s=0.03)
             for _ in range(20):
                 await found.ask()
@@ -241,13 +243,15 @@ def test_g7_a_provider_that_hangs_takes_nothing_from_the_others():
         async with rig("hangs", "well", rows=rows) as found:
             found["hangs"].fault = "hang"
             hanging = [asyncio.ensure_future(found.ask(model="one")) for _ in range(5)]
-            while found["hangs"].calls < 5:
-                await asyncio.sleep(0.001)
+            await settled(lambda: found["hangs"].calls == 5)
             for _ in range(50):
                 assert (await found.ask(model="two")).provider == "well"
-            with pytest.raises(AllFailed):
-                await found.ask(model="one")
-            assert found.notes.attempts[-1].detail == "pool_full"
+            for _ in range(5):
+                with pytest.raises(AllCircuitsOpen) as busy:
+                    await found.ask(model="one")
+                assert busy.value.retry_after_s == 1.0
+            assert {(each.outcome, each.detail) for each in found.notes.attempts[50:]} == {("busy", "pool_full")}
+            assert [status.breaker for status in found.core.providers()] == ["closed", "closed"]
             for task in hanging:
                 task.cancel()
             await asyncio.gather(*hanging, return_exceptions=True)

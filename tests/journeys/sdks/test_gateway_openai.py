@@ -7,6 +7,7 @@ import json
 import pytest
 
 from gateway_clients import Told, tell_at
+from server_process import until
 
 # All that the two may differ in: who was asked how often before, and when.
 OWN = {"id": "the answer's", "created": 0}
@@ -55,6 +56,14 @@ def test_chunks_of_one_stream_have_one_id(told):
     assert [bool(chunk["usage"]) for chunk in told.value("chunks_with_usage")][-2:] == [False, True]
 
 
+def test_a_stream_has_the_headers_of_every_answer(told):
+    content_type, provider, attempts, request_id = told.value("stream_headers")
+
+    assert content_type.startswith("text/event-stream")
+    assert (provider, attempts) == ("good", "1")
+    assert request_id
+
+
 def test_models_are_listed_and_found(told):
     models = told.value("models")
 
@@ -64,6 +73,19 @@ def test_models_are_listed_and_found(told):
     error = told.error("no_model")
     assert "NotFoundError" in error["classes"]
     assert (error["status"], error["code"], error["param"]) == (404, "model_not_found", "model")
+
+
+@pytest.mark.parametrize(
+    ("step", "path"), [("error_elsewhere", "/v1/responses"), ("error_without_v1", "/chat/completions")]
+)
+def test_an_address_where_nothing_is_says_so_in_words_that_the_sdk_shows(told, step, path):
+    error = told.error(step)
+
+    assert "NotFoundError" in error["classes"]
+    assert (error["status"], error["code"]) == (404, "not_found")
+    assert error["message"].startswith(
+        f"There is nothing at {path} here. An SDK of OpenAI is given an address that ends in"
+    )
 
 
 def test_however_a_stream_ends_in_its_middle_the_sdk_raises(told):
@@ -93,11 +115,14 @@ def test_the_full_server_has_the_same_doors_and_keeps_a_span_of_each_request_and
     assert told.value("models") == ["chat"]
     assert told.error("error_key")["status"] == 401
     assert told.error("error_model")["code"] == "model_not_found"
-    spans = journey.wait(
-        lambda found: names(found).count("gateway embeddings") == 3, "the last request's span is there"
-    )
+    until(lambda: names(spans_of(journey)).count("gateway embeddings") == 3, "the last request's span is there")
+    spans = spans_of(journey)
     assert {"gateway chat", "chat simulated", "embeddings simulated"} <= set(names(spans))
     assert told.value("whole")["request_id"] in {span["correlation_id"] for span in spans}
+
+
+def spans_of(journey):
+    return journey.server.query_all(f"start={journey.began_ms}&order=asc")
 
 
 def names(events):

@@ -14,6 +14,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from leeward.clock import SystemClock
 from leeward.errors import Unavailable
+from leeward.gateway.circuits import ModelStatus, ProviderStatus
 from leeward.server.dashboard import render
 from leeward.server.dashboard.overview import OverviewState
 from leeward.store.clients import ClientAccount, ClientAccounts
@@ -69,7 +70,27 @@ def overview(site):
     held = site.pages.overview
     held.minutes_held, held.events, held.held_state, held.raises = [], [], HEALTHY, None
     held.held_clients = ClientAccounts()
+    site.pages.providers.held = msgspec.structs.replace(
+        site.pages.providers.held, providers=(), attempts={}, requests={}
+    )
     return held
+
+
+def one_down(site, name="primary", why="consecutive_failures"):
+    """Two providers, the first of them open, and its name in every place where a name may stand."""
+    down = ModelStatus(name, "open", "healthy", why, 42.0, 3.2, None, 10, 3, 40.0, 99_999.0)
+    rows = [ProviderStatus(name, name, "healthy", "open", [down, down])]
+    rows.append(
+        ProviderStatus("secondary", "simulated", "healthy", "closed", [ModelStatus("chat", "closed", "healthy")])
+    )
+    with ThreadPoolExecutor(1) as thread:  # this one has the browser's event loop
+        thread.submit(site.pages.providers.breakable, name, "secondary").result()
+    site.pages.providers.held = msgspec.structs.replace(
+        site.pages.providers.held,
+        providers=rows,
+        attempts={(name, "ok"): 7, (name, "timeout"): 3},
+        requests={(name, "ok", ""): 10**9, (name, "degraded", name): 5, (name, "failed", ""): 1},
+    )
 
 
 @pytest.fixture
@@ -77,7 +98,7 @@ def browse(site):
     """Open a fresh profile; signed in unless told otherwise. What must never happen is noted beside it."""
     opened = []
 
-    def open_profile(*, sign_in=True, **options):
+    def open_profile(*, sign_in=True, scope="read", **options):
         context = site.browser.new_context(timezone_id="Asia/Tokyo", locale="en-GB", **options)
         opened.append(context)
         context.add_init_script(WATCH)
@@ -90,7 +111,7 @@ def browse(site):
         page.on("request", lambda sent: None if sent.url.startswith(site.address) else noted.foreign.append(sent.url))
         page.on("popup", lambda _: noted.errors.append("a window was opened"))
         if sign_in:
-            context.request.post(site.address + "/login", form={"key": site.keys["read"]}, max_redirects=0)
+            context.request.post(site.address + "/login", form={"key": site.keys[scope]}, max_redirects=0)
             page.goto(site.address + "/")
         return noted
 
@@ -99,9 +120,9 @@ def browse(site):
         context.close()
 
 
-def refresh(page):
+def refresh(page, part="/overview"):
     """Have the page ask for its changing part now, and wait until it is shown."""
-    with page.expect_response("**/overview"):
+    with page.expect_response("**" + part):
         page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     page.evaluate("new Promise((done) => setTimeout(done))")
 
@@ -395,7 +416,7 @@ def test_without_javascript_the_page_says_the_same_and_is_reloaded_by_hand(site,
     assert noted.foreign == []
 
 
-@pytest.mark.parametrize("path", ["/", "/refused", "/docs", "/login"])
+@pytest.mark.parametrize("path", ["/", "/providers", "/refused", "/docs", "/login"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_fits_360_pixels_and_nothing_to_press_is_smaller_than_24(site, overview, browse, path, scheme):
     overview.minutes_held = [(now(site) - 60_000, 12_345_678, 9)]
@@ -408,12 +429,13 @@ def test_every_page_fits_360_pixels_and_nothing_to_press_is_smaller_than_24(site
     )
     overview.held_clients = lossy_clients(site, "p" * 64, {"r" * 40: 2**53})
     refuse(site, reason="r" * 300, code="c" * 60, user_agent=b"u" * 200, address="a" * 64, path="/" + "p" * 60)
-    signed_in = path in {"/", "/refused"}
-    noted = browse(viewport={"width": 360, "height": 640}, color_scheme=scheme, sign_in=signed_in)
+    one_down(site, "n" * 64)
+    signed_in = path in {"/", "/providers", "/refused"}
+    noted = browse(viewport={"width": 360, "height": 640}, color_scheme=scheme, sign_in=signed_in, scope="admin")
     page = noted.page
     page.goto(site.address + path)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    small = page.evaluate("""[...document.querySelectorAll("a[href], button, summary, input:not([type=hidden])")]
+    small = page.evaluate("""[...document.querySelectorAll("a[href], button, select, summary, input:not([type=hidden])")]
       .filter((target) => target.checkVisibility() && getComputedStyle(target).display !== "inline")
       .filter((target) => { const box = target.getBoundingClientRect(); return box.width < 24 || box.height < 24; })
       .map((target) => target.outerHTML.slice(0, 120))""")
@@ -432,6 +454,65 @@ def test_text_stands_out_from_its_ground_in_light_and_dark(site, overview, brows
     refuse(site, reason="r", user_agent=b"u", address="a", count=2)
     page.goto(site.address + "/refused")
     assert page.evaluate(CONTRASTS) == []
+    one_down(site)
+    page.goto(site.address + "/providers")
+    assert page.evaluate(CONTRASTS) == []
+
+
+def broken(site):
+    return {state.provider: state.fault and state.fault.mode for state in site.pages.providers.chaos.state()}
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_provider_is_broken_and_mended_by_a_form_with_and_without_scripts(site, overview, browse, scripts):
+    one_down(site)
+    noted = browse(scope="admin", java_script_enabled=scripts)
+    page = noted.page
+    page.goto(site.address + "/providers")
+    page.get_by_label("Fault").first.select_option("hang")
+    page.get_by_role("button", name="Break primary").click()
+    expect(page.get_by_text("hang is switched on: takes the request and never answers")).to_be_visible()
+    assert broken(site) == {"primary": "hang", "secondary": None}
+
+    page.get_by_role("button", name="Mend primary").click()
+    expect(page.get_by_role("button", name="Break primary")).to_be_visible()
+    assert broken(site) == {"primary": None, "secondary": None}
+    assert noted.errors == []
+    assert noted.foreign == []
+
+
+def test_the_providers_page_renews_itself_but_not_a_form_in_use_nor_what_was_chosen(site, overview, browse):
+    one_down(site)
+    noted = browse(scope="admin")
+    page = noted.page
+    page.goto(site.address + "/providers")
+    expect(page.locator(".provider .state").first).to_contain_text("open since")
+    page.get_by_label("Fault").first.select_option("stall")
+    page.get_by_label("Fault").first.focus()
+    well = ProviderStatus("primary", "openai", "healthy", "closed", [ModelStatus("chat", "closed", "healthy")])
+    site.pages.providers.held = msgspec.structs.replace(site.pages.providers.held, providers=[well])
+    refresh(page, "/providers/part")
+    expect(page.locator(".provider .state")).to_have_count(1)
+    assert page.evaluate("document.activeElement.name") == "fault"
+
+    page.evaluate("document.activeElement.blur()")
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(site.pages.providers.breakable, "primary").result()
+    refresh(page, "/providers/part")
+    expect(page.get_by_role("button", name="Break secondary")).to_have_count(0)
+    assert page.get_by_label("Fault").first.input_value() == "stall"
+    assert_clean(noted)
+
+
+def test_a8_no_name_of_a_provider_runs_or_becomes_markup(site, overview, browse):
+    for payload in PAYLOADS if HEAVY else PAYLOADS[:6]:
+        one_down(site, payload)
+        noted = browse(scope="admin")
+        noted.page.goto(site.address + "/providers")
+        assert noted.page.locator(".provider h2").first.inner_text() == payload
+        refresh(noted.page, "/providers/part")
+        assert noted.page.locator("main script, main img, main iframe, main style").count() == 0
+        assert_clean(noted)
 
 
 # WCAG 2.2, 1.4.3: the ratio of luminances of each text and what is behind it; what is below 4.5 is returned.

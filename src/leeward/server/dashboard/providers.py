@@ -28,6 +28,7 @@ _ATTEMPTS: Final = {
     "bad_answer": "no good answer",
     "timeout": "time-out",
     "network": "network",
+    "busy": "no connection to it was free",
     "credentials": "key refused",
     "unavailable_model": "model not there",
     "refused": "request refused (4xx)",
@@ -160,9 +161,9 @@ def _state_of_all(cards: Sequence[ProviderCard]) -> Answer:
     if not cards:
         return Answer("plain", "No providers yet")
     if not unwell:
-        return Answer("good", f"{number}, nothing broken")
+        return Answer("good", f"{number}, all well")
     down = all(card.state.tone == "bad" for card in cards)
-    return Answer("bad" if down else "warn", f"{number}, {text.count(len(unwell))} broken: {', '.join(unwell)}")
+    return Answer("bad" if down else "warn", f"{number}, {text.count(len(unwell))} not well: {', '.join(unwell)}")
 
 
 # One provider

@@ -299,7 +299,7 @@ def _providers(state: OverviewState) -> Fact:
     count, unwell = state.providers
     if not count:
         return Fact("Providers", "none configured", link="/providers")
-    told = f"{text.count(unwell)} of {text.count(count)} broken" if unwell else f"{text.count(count)}, nothing broken"
+    told = f"{text.count(unwell)} of {text.count(count)} not well" if unwell else f"{text.count(count)}, all well"
     return Fact("Providers", told, tone="warn" if unwell else "plain", link="/providers")
 
 

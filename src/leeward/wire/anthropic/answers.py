@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from leeward.wire.anthropic.reading import UNREADABLE
-from leeward.wire.chat import Answer, BadAnswer, Usage
+from leeward.wire.chat import Answer, BadAnswer, Usage, tokens
 
 __all__ = ["FINISHES", "Content", "StopDetails", "Tokens", "finish_of", "read_answer", "read_models", "usage_document"]
 
@@ -48,12 +48,14 @@ class Tokens(msgspec.Struct, frozen=True):
 
     def usage(self) -> Usage:
         """The same in OpenAI's count: the input with all that was read from or written to a cache."""
-        cached = self.cache_read_input_tokens or 0
+        cached = tokens(self.cache_read_input_tokens)
+        details = self.output_tokens_details
+        thinking = None if details is None else details.thinking_tokens
         return Usage(
-            input_tokens=(self.input_tokens or 0) + (self.cache_creation_input_tokens or 0) + cached,
-            output_tokens=self.output_tokens or 0,
+            input_tokens=tokens(self.input_tokens) + tokens(self.cache_creation_input_tokens) + cached,
+            output_tokens=tokens(self.output_tokens),
             cached_tokens=cached,
-            reasoning_tokens=(self.output_tokens_details and self.output_tokens_details.thinking_tokens) or 0,
+            reasoning_tokens=tokens(thinking),
         )
 
     def _values(self) -> tuple[Any, ...]:
