@@ -2,14 +2,24 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import pty
 import random
 import re
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
-from commands import ESCAPE, command, started
-from leeward.cli import demo
-from leeward.cli.traffic import Traffic, chat_events
+from commands import ESCAPE, LIMIT_S, command, started, variables
+from gateway_process import KEY, configuration, gateway, listening
+from leeward.cli import demo, traffic as traffic_module
+from leeward.cli.traffic import Answer, Door, Traffic
+from leeward.gateway.simulated import SimulatedProvider
 
 
 def _read_until(stream, text: str) -> str:
@@ -30,16 +40,31 @@ def test_the_demo_shows_real_events_says_how_to_go_on_and_stops_cleanly(tmp_path
             found.append(json.loads(following.ready))
         sent = command(tmp_path, "send", "hello", "-p", "name=world", "--host", url)
         page = command(tmp_path, "query", "--host", url, "--event-type", "hello", "--json").json()
+        cut = command(tmp_path, "chaos", "set", "primary", "503", "--for", "60", "--host", url)
+        told = _read_until(running.process.stderr, "0 lost")
+        asked = subprocess.run(
+            shlex.split(re.search(r"Talk +(curl .*)", block)[1]), capture_output=True, check=True, timeout=20
+        )
+        with started(tmp_path, "query", "--follow", "--json", "--kind", "span", "--host", url) as following:
+            spans = [json.loads(following.ready)]
+            spans.extend(json.loads(line) for line in itertools.islice(following.process.stdout, 1))
         ended = running.stop()
 
-    assert {event["event_type"] for event in found} >= {"chat.sent", "chat.answered"}
-    assert all(event["data"]["demo"] is True for event in found)
-    assert (sent.code, page["count"]) == (0, 1)
+    of_application = [event for event in found if event["kind"] != "span"]
+    assert {event["event_type"] for event in of_application} >= {"chat.sent", "chat.answered"}
+    assert all(event["data"]["demo"] is True for event in of_application)
+    assert {span["event_type"] for span in spans} == {"gateway chat", "chat chat"}
+    assert "two simulated providers, real traffic through client, gateway and server" in block
+    assert "press b" not in block  # nobody is there to press it
+    assert (sent.code, page["count"], cut.code) == (0, 1, 0)
+    assert 'provider "primary" is broken on purpose: answers 503' in told
+    assert re.search(r"since [\d:]+: \d+ answers? \(.*\), 0 lost", told)
+    assert json.loads(asked.stdout)["choices"][0]["message"]["content"]
     assert ended.code == 0
     assert ended.out == ""
     assert ended.err == "stopped; the data stays for the next time\n"
     assert ESCAPE not in block
-    assert "{" not in block  # no log line
+    assert "\n{" not in block  # no log line
     assert "~/.local/share/leeward/demo" in block
     assert (tmp_path / ".local/share/leeward/demo").stat().st_mode & 0o777 == 0o700
 
@@ -120,34 +145,205 @@ def test_without_a_home_a_folder_must_be_named(terminal, monkeypatch):
     assert "fix: leeward demo --data-dir FOLDER" in terminal("demo").err
 
 
-def test_the_application_reports_what_a_chat_does_and_marks_it_as_demo():
-    events = list(itertools.islice(chat_events(random.Random(1)), 500))
+class Client:
+    """What the application reports to."""
 
-    assert {name for name, _, _ in events} == {"chat.sent", "chat.answered", "provider.failed", "answer.rated"}
-    assert all(properties["demo"] is True for _, _, properties in events)
-    assert json.dumps(events)
+    def __init__(self):
+        self.captured, self.flushed_after, self.ended = [], None, 0
+
+    def capture(self, name, properties, *, distinct_id):
+        self.captured.append((name, properties))
+
+    def flush(self, timeout_s):
+        self.flushed_after = len(self.captured)
+
+    def shutdown(self, timeout_s):
+        self.ended += 1
 
 
-def test_the_traffic_ends_when_it_is_told_also_twice():
-    class Client:
-        def __init__(self):
-            self.captured, self.ended = 0, 0
+def _answering(*answers):
+    """A gateway that gives these answers, and the last of them from then on; it ends the traffic with its last one."""
+    asked = []
 
-        def capture(self, name, properties, *, distinct_id):
-            self.captured += 1
+    def ask(prompt, *, stream, leave):
+        asked.append((prompt, stream))
+        return answers[min(len(asked), len(answers)) - 1]
 
-        def flush(self, timeout_s):
-            self.flushed_after = self.captured
+    return ask, asked
 
-        def shutdown(self, timeout_s):
-            self.ended += 1
 
+def _talked(client, *answers, times=40):
+    traffic = Traffic(client, _answering(*answers)[0], random.Random(1))
+    for number in range(times):
+        traffic._talk(stream=number % 2 == 0)
+    return traffic
+
+
+def test_the_application_reports_each_question_and_what_came_of_it_and_marks_it_as_demo():
     client = Client()
-    traffic = Traffic(client, random.Random(1))
+    traffic = _talked(
+        client, Answer("primary"), Answer("cache", degraded=True), Answer("", code="timeout"), Answer("secondary")
+    )
+
+    names = [name for name, _ in client.captured]
+    assert set(names) == {"chat.sent", "chat.answered", "chat.failed", "answer.rated"}
+    assert names.count("chat.sent") == 40
+    assert all(properties["demo"] is True for _, properties in client.captured)
+    answered = [properties for name, properties in client.captured if name == "chat.answered"]
+    assert [(each["by"], each["degraded"]) for each in answered[:2]] == [("primary", False), ("cache", True)]
+    assert next(properties["code"] for name, properties in client.captured if name == "chat.failed") == "timeout"
+    assert traffic.answers() == {"primary": 1, "cache": 1, "lost": 1, "secondary": 37}
+
+
+def test_the_traffic_ends_when_it_is_told_also_twice_and_hands_its_events_over_once():
+    client = Client()
+    ask, asked = _answering(Answer("primary"))
+    traffic = Traffic(client, ask, random.Random(1))
     traffic.start()
+    while client.flushed_after is None:
+        time.sleep(0.001)
     traffic.stop()
     traffic.stop()
     traffic.join()
 
-    assert client.flushed_after == 40
+    assert len(asked) >= 10
     assert client.ended == 1
+
+
+def test_what_the_demos_own_end_broke_off_is_not_told_as_lost():
+    client = Client()
+    traffic = Traffic(client, lambda *_, **__: (traffic.stop(), Answer("", code="cut"))[1], random.Random(1))
+    traffic._talk(stream=True)
+    traffic._talk(stream=True)
+
+    assert [name for name, _ in client.captured] == ["chat.sent"]
+    assert traffic.answers() == {}
+
+
+# The door, at a real gateway
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("home") / "gateway"
+    provider = SimulatedProvider("a")
+    with listening([provider]), gateway(folder, _route(provider)) as url:
+        yield Door(url, KEY), provider
+
+
+def _route(provider):
+    patience = "[gateway]\nstall_timeout_s = 0.3\nfirst_token_timeout_s = 0.3\n[gateway.retry]\nmax_attempts = 1"
+    quick = "[gateway.breaker]\nconsecutive_failures = 1000\nmin_calls = 1000"
+    return configuration({"a": provider.base_url}, {"chat": ""}, f"{patience}\n{quick}")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_door_says_who_answered(door, stream):
+    assert door[0].ask("Hello", stream=stream, leave=lambda: False) == Answer("a")
+
+
+@pytest.mark.parametrize(
+    ("fault", "stream", "code"),
+    [("503", False, "all_providers_failed"), ("cut", True, "cut"), ("stall", True, "cut")],
+)
+def test_the_door_says_why_no_answer_came(door, fault, stream, code):
+    door[1].fault = fault
+    try:
+        assert door[0].ask("Hello", stream=stream, leave=lambda: False) == Answer("", code=code)
+    finally:
+        door[1].fault = None
+
+
+def test_the_door_leaves_in_mid_stream_when_it_is_told(door):
+    assert door[0].ask("Hello", stream=True, leave=lambda: True) == Answer("", code="cut")
+
+
+def test_where_nobody_listens_the_door_says_so_too():
+    assert (
+        Door("http://127.0.0.1:1", KEY).ask("Hello", stream=False, leave=lambda: False).code == "ConnectionRefusedError"
+    )
+
+
+def test_an_error_that_is_no_gateways_has_a_code_all_the_same():
+    assert traffic_module._code(b"<html>") == traffic_module._code(b"[]") == "no_answer"
+
+
+# On a terminal
+
+
+def test_on_a_terminal_a_key_cuts_the_primary_and_answers_keep_coming_until_it_is_mended(tmp_path):
+    demo_run = _OnTerminal(tmp_path, "demo", "--port", "0")
+    try:
+        assert 'press b to cut provider "primary"' in demo_run.until("Ctrl+C stops.")
+        demo_run.press("b")
+        seen = demo_run.until_match(r"\r +since [\d:]+: \d+ answers? \(.*from secondary.*\), 0 lost")
+        assert 'provider "primary" is broken on purpose: answers 503' in seen
+        demo_run.press("b")
+        demo_run.until('provider "primary" is mended')
+        demo_run.press("\x03")
+        assert demo_run.end() == 0
+        assert "stopped; the data stays" in demo_run.until("next time")
+    finally:
+        demo_run.close()
+
+
+def test_a_terminal_that_is_closed_ends_the_demo(tmp_path):
+    demo_run = _OnTerminal(tmp_path, "demo", "--port", "0")
+    try:
+        demo_run.until("Ctrl+C stops.")
+        time.sleep(0.3)
+        demo_run.hang_up()
+        demo_run.end()
+    finally:
+        demo_run.close()
+
+
+class _OnTerminal:
+    """A command in the foreground of a terminal of its own."""
+
+    def __init__(self, home, *arguments):
+        self.pid, self._ours = pty.fork()
+        if self.pid == 0:
+            os.chdir(home)
+            os.execve(sys.executable, [sys.executable, "-m", "leeward", *arguments], variables(home))
+        self._seen = ""
+
+    def press(self, keys):
+        os.write(self._ours, keys.encode())
+
+    def until(self, text):
+        return self.until_match(re.escape(text))
+
+    def until_match(self, pattern):
+        deadline_s = time.monotonic() + LIMIT_S
+        while (found := re.search(pattern, self._seen)) is None:
+            assert time.monotonic() < deadline_s, self._seen
+            if select.select([self._ours], [], [], 1)[0]:
+                try:
+                    self._seen += os.read(self._ours, 65536).decode()
+                except OSError as error:  # the other end is closed
+                    raise AssertionError(self._seen) from error
+        before, self._seen = self._seen[: found.end()], self._seen[found.end() :]
+        return before
+
+    def hang_up(self):
+        ours, self._ours = self._ours, -1
+        os.close(ours)
+
+    def end(self):
+        deadline_s = time.monotonic() + LIMIT_S
+        while self.pid:
+            found, status = os.waitpid(self.pid, os.WNOHANG)
+            if found:
+                self.pid = 0
+                return os.waitstatus_to_exitcode(status)
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+        return None
+
+    def close(self):
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        if self._ours >= 0:
+            os.close(self._ours)

@@ -7,6 +7,7 @@ import os
 import pty
 import sys
 import termios
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +35,7 @@ async def pressed(ours: int, keys: bytes) -> list[str]:
     assert not mode(sys.stdin) & termios.ICANON
     assert mode(sys.stdin) & termios.ISIG, "Ctrl+C is still a signal"
     os.write(ours, keys)
-    while "".join(came) != keys.decode("ascii", "ignore"):
+    while "".join(came) != keys.decode("ascii", "ignore"):  # noqa: ASYNC110 - keys come one by one
         await asyncio.sleep(0.005)
     presses.stop()
     presses.stop()
@@ -74,7 +75,7 @@ def test_a_terminal_that_is_gone_is_left(monkeypatch):
             loop = asyncio.get_running_loop()
             presses.start(loop)
             os.close(ours)
-            while presses._loop is not None:
+            while presses._loop is not None:  # noqa: ASYNC110 - nothing tells that it has left
                 await asyncio.sleep(0.005)
             presses.stop()
 
@@ -87,6 +88,6 @@ def test_nobody_listens_where_stdin_is_no_terminal_or_another_ones(terminal, mon
     assert can_listen()
     monkeypatch.setattr(sys, "stdin", None)
     assert not can_listen()
-    with open(os.devnull) as stdin:
+    with Path(os.devnull).open() as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
         assert not can_listen()

@@ -154,6 +154,16 @@ def test_g5_a_stream_that_says_something_ends_the_limit():
     assert rig.admit().permit is not None
 
 
+def test_g5_a_call_from_before_the_limit_says_nothing_about_it():
+    rig = Rig()
+    early, refused = rig.admit().permit, rig.admit().permit
+    rig.clock.sleep(1)
+    rig.settle("rate_limited", permit=refused, retry_after_s=20.0)
+    rig.circuits.heard(rig.targets[0], early)
+    rig.settle("ok", permit=early)
+    assert rig.admit().wait_s == 20.0
+
+
 def test_g5_without_a_time_the_wait_doubles_with_each_that_was_let_through():
     rig = Rig()
     waits = []

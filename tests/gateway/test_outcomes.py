@@ -73,7 +73,7 @@ def test_a_broken_stream_is_cut_only_if_the_caller_has_seen_some_of_it():
 
 
 FINAL = {"ok", "refused", "cut", "cancelled"}
-NO_SIGN = {"ok", "refused", "cancelled", "rate_limited", "busy"}
+NO_SIGN = {"ok", "refused", "cancelled", "rate_limited", "busy", "declined"}
 
 
 @pytest.mark.parametrize("kind", get_args(AttemptOutcome))

@@ -147,7 +147,7 @@ def test_the_first_that_answers_ends_it():
 
 
 @pytest.mark.parametrize("kind", ["server_error", "timeout", "network", "bad_answer", "credentials", "rate_limited",
-                                  "unavailable_model"])  # fmt: skip
+                                  "unavailable_model", "busy"])  # fmt: skip
 def test_a_provider_that_fails_is_left_at_once_for_the_next(kind):
     verdict, run = verdict_of([A, B], [(kind, 0.1), ("ok", 0.1)])
     assert (verdict.kind, verdict.target, run.names) == ("ok", B, ["a", "b"])
@@ -257,12 +257,24 @@ def test_one_whose_circuit_opened_in_the_meantime_leaves_its_repeat_to_another()
     assert run.taken == 1, "what was not asked costs nothing"
 
 
+def test_g7_when_our_own_connections_are_all_in_use_it_is_told_as_that():
+    verdict, run = verdict_of([A, B], [("busy", 0.0)] * 2)
+    assert (verdict.kind, verdict.wait_s, run.names) == ("open", 1.0, ["a", "b"])
+
+
 def test_one_that_could_not_be_asked_before_comes_before_any_repeat():
     doors = Doors({B: ("open", NOW_S + 1)})
     script = [("rate_limited", 0.0, {**LATER, "retry_after_s": 2.0}), ("ok", 0.1)]
     verdict, run = verdict_of([A, B], script, doors=doors)
     assert (verdict.kind, run.names) == ("ok", ["a", "b"])
     assert not run.asked[1][1]
+    assert run.taken == 0, "what was paid for a repeat that was not made is given back"
+
+
+def test_one_that_could_not_be_asked_at_first_is_asked_when_its_time_is_over_though_nobody_may_be_repeated():
+    doors = Doors({A: ("open", NOW_S + 5)})
+    verdict, run = verdict_of([A, B], [("timeout", 30.0), ("ok", 0.1)], doors=doors)
+    assert (verdict.kind, run.names) == ("ok", ["b", "a"])
 
 
 def test_g19_one_that_is_not_repeatable_is_asked_once():
@@ -410,8 +422,7 @@ def test_the_plan_keeps_its_promises(situation, budget, deadline_s, chance):
     verdict = run.go()
     assert doors.out == {}, "every permit is settled, once"
     assert doors.lent == len(run.asked) == len(doors.settled)
-    repeats = sum(repeat for _, repeat, _ in run.asked)
-    assert repeats <= budget
+    assert run.taken == sum(repeat for _, repeat, _ in run.asked) <= budget
     assert run.now_s <= run.deadline_s + 1e-6
     assert sum(step.seconds for step in run.steps if isinstance(step, Sleep)) <= deadline_s
     ends = [tries[-1] for tries in run.tries.values()]

@@ -28,7 +28,7 @@ class Exchange:
         self.asked.append(("content_by", at_s))
 
     def __getattr__(self, name):
-        return lambda: self.asked.append(name)
+        return lambda *_: self.asked.append(name)
 
 
 def event(content=None, finish=None):

@@ -11,12 +11,13 @@ import pytest
 import otlp_recorder
 import posthog_recorder
 import recorder
-from gateways import rig
+from gateways import rig, settled
 from http_recorder import KEY
 from leeward.gateway import telemetry
 from leeward.gateway.records import AttemptRecord, Caller, RequestRecord
 from leeward.gateway.telemetry import BATCH_COUNT, Telemetry, spans_of, to_client
 from leeward.sender.client import Client
+from leeward.sender.context import update
 from leeward.wire.chat import Usage
 
 PROMPT = "my patient Zebraquokka"
@@ -127,14 +128,13 @@ def test_a_server_gathers_for_a_while_and_a_full_batch_goes_at_once():
     asyncio.run(main())
 
 
-def test_a_batch_that_does_not_fill_goes_when_it_is_old(monkeypatch):
+def test_a_batch_that_does_not_fill_goes_when_it_is_old():
     batches, give = given()
 
     async def main():
         spans = Telemetry(give, age_s=0.001)
         spans.ended(record())
-        while not batches:
-            await asyncio.sleep(0)
+        await settled(lambda: batches)
 
     asyncio.run(main())
 
@@ -170,15 +170,21 @@ async def chatted(client, *, faults=(), trace=True):
         for name, fault in dict(faults).items():
             gateway[name].fault = fault
         if trace:
-            with client.span("my request"), client.context(distinct_id="person-1", session_id="s-1"):
+            update({"distinct_id": "person-1", "session_id": "s-1"})
+            with client.span("my request"):
                 await gateway.ask(text=PROMPT)
         else:
             await gateway.ask(text=PROMPT)
         await asyncio.sleep(0)
 
 
+def stored(server):
+    assert server.broken == []
+    return list(server.events.values())
+
+
 def client_of(server, tmp_path, **options):
-    return Client(KEY, server.url, spool_dir=str(tmp_path), **options)
+    return Client(KEY, server.host, spool_dir=str(tmp_path), **options)
 
 
 def test_on_our_own_wire_spans_carry_provider_model_tokens_and_the_programs_own_trace(tmp_path):
@@ -186,7 +192,7 @@ def test_on_our_own_wire_spans_carry_provider_model_tokens_and_the_programs_own_
         client = client_of(server, tmp_path)
         asyncio.run(chatted(client, faults={"a": "500"}))
         client.shutdown(10)
-        events = {event["event_type"]: event for event in server.stored()}
+        events = {event["event_type"]: event for event in stored(server)}
 
     own, parent = events["my request"], events["gateway chat"]
     first, second = events["chat a-large"], events["chat b-large"]
@@ -207,8 +213,8 @@ def test_two_people_in_one_turn_of_the_loop_keep_their_own_spans(tmp_path):
         spans = Telemetry(to_client(client), age_s=0.0)
 
         async def one(person):
-            with client.context(distinct_id=person):
-                spans.ended(record(call()))
+            update({"distinct_id": person})
+            spans.ended(record(call()))
 
         await asyncio.gather(one("anna"), one("ben"))
         await asyncio.sleep(0)
@@ -218,7 +224,7 @@ def test_two_people_in_one_turn_of_the_loop_keep_their_own_spans(tmp_path):
             client = client_of(server, tmp_path / str(len(wire)), **wire)
             asyncio.run(main(client))
             client.shutdown(10)
-            assert sorted(event["distinct_id"] for event in server.stored()) == ["anna", "anna", "ben", "ben"]
+            assert sorted(event["distinct_id"] for event in stored(server)) == ["anna", "anna", "ben", "ben"]
 
 
 def test_on_posthogs_wire_they_are_spans_of_its_kind(tmp_path):
@@ -226,7 +232,7 @@ def test_on_posthogs_wire_they_are_spans_of_its_kind(tmp_path):
         client = client_of(server, tmp_path, wire="posthog")
         asyncio.run(chatted(client))
         client.shutdown(10)
-        found = {event["properties"]["$span_name"]: event["properties"] for event in server.stored()}
+        found = {event["properties"]["$span_name"]: event["properties"] for event in stored(server)}
 
     own, parent, child = found["my request"], found["gateway chat"], found["chat a-large"]
     assert parent["$trace_id"] == own["$trace_id"]
@@ -241,17 +247,17 @@ def test_on_opentelemetrys_wire_they_are_spans_with_the_names_of_its_conventions
         client = client_of(server, tmp_path, wire="otlp")
         asyncio.run(chatted(client))
         client.shutdown(10)
-        found = {span["name"]: span for span in server.stored()}
+        found = {span.name: span for span in stored(server)}
 
     own, parent, child = found["my request"], found["gateway chat"], found["chat a-large"]
-    attributes = otlp_recorder.attributes(child["attributes"])
-    assert parent["traceId"] == own["traceId"]
-    assert parent["parentSpanId"] == own["spanId"]
-    assert child["parentSpanId"] == parent["spanId"]
+    attributes = otlp_recorder.attributes(child.attributes)
+    assert parent.trace_id == own.trace_id
+    assert parent.parent_span_id == own.span_id
+    assert child.parent_span_id == parent.span_id
     assert attributes["gen_ai.provider.name"] == "a"
-    assert int(attributes["gen_ai.usage.output_tokens"]) > 0
-    assert int(child["endTimeUnixNano"]) > int(child["startTimeUnixNano"])
-    assert "ebraquokka" not in json.dumps(list(found.values()))
+    assert attributes["gen_ai.usage.output_tokens"] > 0
+    assert child.end_time_unix_nano > child.start_time_unix_nano
+    assert "ebraquokka" not in str(list(found.values()))
 
 
 def test_a_client_that_is_off_takes_nothing_and_makes_no_file(tmp_path):
@@ -270,7 +276,7 @@ def test_a_person_who_opts_out_later_is_heard(tmp_path):
         asyncio.run(chatted(client, trace=False))
         client.disabled = False
         client.shutdown(10)
-        assert server.stored() == []
+        assert stored(server) == []
 
 
 def test_the_clients_own_rules_hold_its_hook_sees_each_span_and_sampling_keeps_requests_whole(tmp_path):
@@ -284,7 +290,7 @@ def test_the_clients_own_rules_hold_its_hook_sees_each_span_and_sampling_keeps_r
         client = client_of(server, tmp_path / "1", before_send=hook)
         asyncio.run(chatted(client, trace=False))
         client.shutdown(10)
-        assert [event["event_type"] for event in server.stored()] == ["gateway chat"]
+        assert [event["event_type"] for event in stored(server)] == ["gateway chat"]
     assert sorted(seen) == ["chat a-large", "gateway chat"]
 
     with recorder.Recorder() as server:
@@ -293,15 +299,18 @@ def test_the_clients_own_rules_hold_its_hook_sees_each_span_and_sampling_keeps_r
         for number in range(40):
             give([(1, span) for span in spans_of(record(call(), number=number))])
         client.shutdown(10)
-        spans = server.stored()
+        spans = stored(server)
     by_trace = [sum(span["trace_id"] == trace for span in spans) for trace in {span["trace_id"] for span in spans}]
     assert 0 < len(by_trace) < 40
     assert set(by_trace) == {2}
 
 
 def test_a_client_that_fails_hinders_nobody(tmp_path):
-    client = Client(KEY, "http://127.0.0.1:9", spool_dir=str(tmp_path))
-    client._begin = lambda: 1 / 0
+    class Failing(Client):
+        def _begin(self):
+            raise ZeroDivisionError
+
+    client = Failing(KEY, "http://127.0.0.1:9", spool_dir=str(tmp_path))
     to_client(client)([])
 
     assert client._counts.last_error == "internal: ZeroDivisionError"

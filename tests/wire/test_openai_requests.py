@@ -195,8 +195,22 @@ def test_g11_a_forbidden_field_written_with_escapes_is_the_same_field():
 @pytest.mark.parametrize("filling", [b"", b" " * 5_000])
 def test_g10_depth_is_bounded_and_never_breaks_anything(filling):
     assert decode_request(nested(DEPTH_MAX) + filling, "chat", LIMITS).model == "chat"
-    for depth in (DEPTH_MAX + 1, 500, 900, 1_000_000):
+    for depth in (DEPTH_MAX + 1, 500, 900, 90_000):
         assert refused(nested(depth) + filling).code == "too_deep"
+    assert refused(nested(1_000_000) + filling).code == "too_many_members"
+
+
+@pytest.mark.parametrize("piece", [b"[],", b"{},", b"0,"])
+def test_g10_members_without_end_are_refused_before_they_are_made(piece):
+    bomb = b'{"model":"m","messages":[],"x":[' + piece * 1_000_000 + b"0]}"
+    assert refused(bomb).code == "too_many_members"
+
+
+def test_g10_long_prose_is_not_taken_for_members():
+    words = "one, two, " * 60_000
+    assert decode_request(
+        json.dumps({"model": "m", "messages": [{"role": "user", "content": words}]}).encode(), "chat", LIMITS
+    )
 
 
 def test_g10_depth_behind_broken_text_is_bounded_as_well():

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from leeward.gateway.outcomes import UNTRANSLATABLE, Outcome, of_status, of_transport
+from leeward.gateway.outcomes import NO_CONTENT, UNTRANSLATABLE, Outcome, of_status, of_transport
 from leeward.gateway.stream import Stream
 from leeward.gateway.transport import TransportError
 from leeward.resilience.retry import parse_retry_after
-from leeward.wire.chat import BadAnswer, ProviderError, RequestInvalid, Usage
+from leeward.wire.chat import BadAnswer, EmptyAnswer, ProviderError, RequestInvalid, Usage
 
 if TYPE_CHECKING:
     from leeward.clock import Clock
@@ -36,6 +35,7 @@ class Attempt:
         "_clock",
         "_deadline_s",
         "_endpoint_of",
+        "_idempotency_key",
         "_keep_bytes_max",
         "_limits",
         "_request",
@@ -50,6 +50,7 @@ class Attempt:
         clock: Clock,
         request: ChatRequest,
         *,
+        idempotency_key: str,
         endpoint_of: Callable[[Provider], Endpoint],
         deadline_s: float,
         answer_bytes_max: int,
@@ -61,6 +62,7 @@ class Attempt:
         self._clock = clock
         self._request = request
         self._endpoint_of = endpoint_of
+        self._idempotency_key = f"idempotency-key: {idempotency_key}\r\n".encode()  # of every repeat, too
         self._deadline_s = deadline_s
         self._limits = (answer_bytes_max, retry_after_max_s)
         self._sink = sink
@@ -85,11 +87,12 @@ class Attempt:
             told = ProviderError(status=error.status, code=error.code, param=error.param)
             return Outcome(kind="refused", at_s=self._now(), status=error.status, detail=UNTRANSLATABLE, error=told)
         began_s = self._now()
+        record.estimate = Usage(request.needs.prompt_bytes // BYTES_PER_TOKEN)
         try:
             exchange = await self._transport.begin(
                 self._endpoint_of(provider),
                 target.paths[request.operation],
-                provider.headers,
+                provider.headers + self._idempotency_key,
                 body,
                 connect_timeout_s=min(provider.connect_timeout_s, max(0.001, send.end_by_s - began_s)),
                 head_timeout_s=max(0.001, send.first_by_s - began_s),
@@ -116,11 +119,13 @@ class Attempt:
             return of_transport(error, self._now(), status=exchange.status)
         except BadAnswer as error:
             told = ProviderError(message=str(error))
-            return Outcome(kind="bad_answer", at_s=self._now(), status=exchange.status, detail="no_answer", error=told)
+            detail = NO_CONTENT if isinstance(error, EmptyAnswer) else "no_answer"
+            return Outcome(kind="bad_answer", at_s=self._now(), status=exchange.status, detail=detail, error=told)
         finally:
             exchange.cancel()  # only what has not ended
         record.usage, record.finish = answer.usage, answer.finish
         record.answered_model, record.answer_id = answer.model, answer.id
+        record.estimate = Usage(self._request.needs.prompt_bytes // BYTES_PER_TOKEN, len(body) // BYTES_PER_TOKEN)
         now_s = self._now()
         return Outcome(kind="ok", at_s=now_s, answer=answer, status=exchange.status, first_s=now_s - began_s)
 
@@ -149,13 +154,12 @@ class Attempt:
         try:
             stream.start(send.first_by_s)
             outcome = await stream.ended
-        except asyncio.CancelledError:
+        except BaseException:  # the caller is gone, or the fault is ours
             stream.abandon()
             raise
         finally:
             record.usage, record.finish = reader.usage, reader.finish
-            if reader.usage is None and reader.content:  # a caller who left, a cut: the provider bills it all the same
-                record.estimate = Usage(self._request.needs.prompt_bytes // BYTES_PER_TOKEN, reader.events)
+            record.estimate = Usage(self._request.needs.prompt_bytes // BYTES_PER_TOKEN, reader.events)
             record.answered_model, record.answer_id = reader.model, reader.id
             if stream.first_content_s is not None:
                 record.first_token_s = stream.first_content_s - began_s

@@ -32,6 +32,7 @@ LIMIT_MAX_S: Final = 60.0
 CREDENTIALS_OPEN_S: Final = 300.0  # a wrong key does not become right by asking again
 TRIAL_S: Final = 2.0  # a refusal is quick; who has heard none by then may ask, however long the answer takes
 PROBE_WAIT_S: Final = 1.0  # while somebody else's probe is under way
+TRUSTED_S: Final = 60.0  # so long after a good answer, what may be a request's own fault is held to be that
 TRY_EVERY_S: Final = 10.0  # one that others are preferred to is asked first so often, with the others behind it
 ABANDONED_S: Final = 0.3
 FORBIDDEN: Final = 403
@@ -79,6 +80,7 @@ class Circuit:
 
     __slots__ = (
         "account",
+        "answered_s",
         "asked_s",
         "breaker",
         "calls",
@@ -113,6 +115,7 @@ class Circuit:
         self.limited_at_s = 0.0  # when that was said last: a call from before says nothing about it
         self.heard_s = -math.inf  # when it said something last
         self.asked_s = -math.inf
+        self.answered_s = -math.inf
         self.trial: Ticket | None = None
         self.trying_until_s = 0.0  # the one call after a limit is under way, and keeps the others waiting until then
         self.calls = 0
@@ -264,6 +267,8 @@ class Circuits:
             # Callers less patient than we are would else be sent to a provider that hangs, for ever.
             circuit.health.seen(False, now_s)
             circuit.breaker = circuit.breaker.failed(permit, now_s, self._random)
+        elif outcome.may_be_the_request and now_s - circuit.answered_s < TRUSTED_S:
+            circuit.breaker = circuit.breaker.released(permit)
         elif outcome.is_failure:
             circuit.failures += 1
             circuit.health.seen(False, now_s)
@@ -290,7 +295,7 @@ class Circuits:
         # A long answer that comes whole is no slow one, unless somebody has said what slow is.
         slow = first_s > circuit.slow_s and (outcome.streamed or circuit.slow_is_said)
         circuit.breaker = circuit.breaker.succeeded(ticket.permit, now_s, self._random, slow=slow)
-        circuit.heard_s = now_s
+        circuit.heard_s = circuit.answered_s = now_s
         circuit.health.seen(True, now_s, slow=slow)
         circuit.first_content.add(first_s)
         self._unlimit(circuit, ticket)

@@ -13,13 +13,16 @@ from leeward.wire.chat import Answer, ProviderError
 if TYPE_CHECKING:
     from leeward.gateway.transport import TransportError
 
-__all__ = ["UNTRANSLATABLE", "Outcome", "of_broken_stream", "of_status", "of_transport"]
+__all__ = ["NO_CONTENT", "UNTRANSLATABLE", "Outcome", "of_broken_stream", "of_status", "of_transport"]
 
 UNTRANSLATABLE: Final = "untranslatable"  # into this provider's dialect; another one may take it
+NO_CONTENT: Final = "no_content"  # as of AnswerReader.end
 NOT_FOUND: Final = 404
 RATE_LIMITED: Final = 429
+_DECLINED: Final = frozenset(range(400, 500)) - {400, 401, 402, 403, 404, 408, 413, 422, 429}
 _REFUSED: Final = frozenset({400, 413, 422})
 _CREDENTIALS: Final = frozenset({401, 402, 403})
+_OF_A_REQUEST: Final = frozenset({402, 403})
 _KINDS: Final[dict[str, AttemptOutcome]] = {
     **dict.fromkeys(("connect_timeout", "head_timeout", "stall", "deadline"), "timeout"),
     "pool_full": "busy",
@@ -57,6 +60,11 @@ class Outcome(msgspec.Struct, frozen=True):
         return self.kind in _FINAL and self.detail != UNTRANSLATABLE
 
     @property
+    def may_be_the_request(self) -> bool:
+        """Whether a single request can bring it about at a provider that is well: too dear, flagged, or asking for nothing."""
+        return (self.kind == "credentials" and self.status in _OF_A_REQUEST) or self.detail == NO_CONTENT
+
+    @property
     def is_failure(self) -> bool:
         """Whether it speaks against the provider's health. A limit has a timer of its own; a caller's mistake is none."""
         return self.kind in _FAILURES
@@ -71,6 +79,8 @@ def of_status(status: int, error: ProviderError, retry_after_s: float | None, at
         kind = "rate_limited"
     elif status in _REFUSED:
         kind = "refused"
+    elif status in _DECLINED:
+        kind = "declined"
     elif status == NOT_FOUND or error.code == "model_not_found":
         kind = "unavailable_model"
     else:

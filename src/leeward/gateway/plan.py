@@ -200,22 +200,23 @@ def _again(
             delay_s = retry.delay_s(len(tries), tries[-1].retry_after_s, random)
             due[target] = max(tries[-1].at_s + delay_s, now_s + doors.wait_s(target, now_s))
     paid = False
-    while due:
-        target = min(due, key=due.__getitem__)
-        if due[target] >= deadline_s:
-            break
-        paid = paid or take_budget(now_s)
-        if not paid:
-            break
-        if due[target] > now_s:
-            now = yield Sleep(due[target] - now_s)
-            assert isinstance(now, float)
-            now_s = now
+    while True:
         found = _first_admitted(order, outcomes, doors, now_s)  # whoever could not be asked before
         repeat = found is None
         if found is None:
-            del due[target]
-            found = _first_admitted((target,), {}, doors, now_s)
+            soonest = min(due, key=due.__getitem__, default=None)
+            if soonest is None or due[soonest] >= deadline_s:
+                break
+            paid = paid or take_budget(now_s)
+            if not paid:
+                break
+            if due[soonest] > now_s:
+                now = yield Sleep(due[soonest] - now_s)
+                assert isinstance(now, float)
+                now_s = now
+                continue
+            del due[soonest]
+            found = _first_admitted((soonest,), {}, doors, now_s)
             if found is None:
                 continue
             paid = False  # used up: only a repeat costs

@@ -5,7 +5,7 @@ Names in them come from the configuration, never from a caller: a model that nob
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -35,6 +35,7 @@ AttemptOutcome = Literal[
     "credentials",
     "unavailable_model",
     "refused",
+    "declined",  # another 4xx: not the caller's fault for sure, nor the provider's
     "cut",
     "cancelled",
 ]
@@ -66,13 +67,24 @@ class AttemptRecord(msgspec.Struct):
     detail: str = ""  # what went wrong, as a stable tag: connect_refused, no_finish, …
     first_token_s: float | None = None
     usage: Usage | None = None
-    estimate: Usage | None = None  # of a call that ended before it told its usage: what it will be billed for, roughly
+    estimate: Usage | None = None  # what a call that did not tell its usage will be billed for, roughly
     answered_model: str = ""  # as the provider says
     answer_id: str = ""
     finish: str = ""
     cost: float | None = None  # US dollars; None: no price is known
     repeat: bool = False  # the provider had been asked before for this request
     probe: bool = False
+
+    @property
+    def billed(self) -> Usage | None:
+        """What the provider bills, as far as it is known; None: surely nothing."""
+        usage = self.usage
+        if usage is not None and usage.input_tokens + usage.output_tokens:
+            return usage
+        return self.estimate if self.outcome in _BILLED else None
+
+
+_BILLED: Final = frozenset({"ok", "cut", "cancelled", "timeout"})
 
 
 class RequestRecord(msgspec.Struct):
@@ -95,7 +107,7 @@ class RequestRecord(msgspec.Struct):
     @property
     def tokens(self) -> int:
         """In and out, of every call: also of those whose answer nobody got."""
-        used = [usage for attempt in self.attempts if (usage := attempt.usage or attempt.estimate) is not None]
+        used = [usage for attempt in self.attempts if (usage := attempt.billed) is not None]
         return sum(usage.input_tokens + usage.output_tokens for usage in used)
 
     @property

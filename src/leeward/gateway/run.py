@@ -84,6 +84,7 @@ class Run:
             self._transport,
             self._clock,
             request,
+            idempotency_key=f"{self.record.caller.request_id}.{len(self.record.attempts)}",
             endpoint_of=self._endpoint_of,
             deadline_s=self.deadline_s,
             answer_bytes_max=settings.answer_bytes_max,
@@ -149,7 +150,9 @@ class Run:
         record.outcome = outcome.kind
         record.status = outcome.status or record.status
         record.detail = outcome.detail
-        record.cost = cost(target.input_price, target.output_price, record.usage or record.estimate)
+        if outcome.never_left:
+            record.estimate = None
+        record.cost = cost(target.input_price, target.output_price, record.billed)
         why = ""
         if outcome.error is not None and outcome.error.message:
             why = redacted(outcome.error.message, request.fields.values(), key=target.provider.api_key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from leeward.gateway.outcomes import Outcome, of_broken_stream, of_transport
 from leeward.wire.chat import Answer
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Stream"]
 
+GOODBYE_S: Final = 2.0
+GOODBYE_BYTES_MAX: Final = 1 << 20
+
 
 class Stream:
     """Runs from `start` to the outcome in `ended`. Its callbacks come from the connection, on the event loop."""
@@ -28,6 +31,7 @@ class Stream:
         "_began_s",
         "_clock_s",
         "_exchange",
+        "_finishing",
         "_head",
         "_held",
         "_kept",
@@ -59,6 +63,7 @@ class Stream:
         self._kept: list[bytes] = []  # what the caller got, for the cache; as long as it is not too much
         self._kept_bytes_left = keep_bytes_max
         self.ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._finishing = False
         self.first_content_s: float | None = None  # when, in monotonic seconds
 
     def start(self, first_by_s: float) -> None:
@@ -97,8 +102,13 @@ class Stream:
             self._commit(ready)
         elif ready:
             self._held.append(ready)
-        if reader.done and reader.error is None:
+        if reader.error is not None:
+            return
+        if reader.done:
             self._whole()
+        elif reader.finish and not self._finishing and reader.end() == "":
+            self._finishing = True  # all is said but the usage and the goodbye, which some never send
+            self._exchange.hurry(GOODBYE_S, GOODBYE_BYTES_MAX)
 
     def _commit(self, ready: bytes) -> None:
         self._exchange.set_content_by(None)
@@ -120,7 +130,7 @@ class Stream:
             return
         if error is None:
             self._whole()
-        elif self._reader.end() == "" and self._reader.error is None and error.kind in {"reset", "truncated"}:
+        elif self._reader.end() == "" and self._reader.error is None:
             self._whole()  # the answer is whole; only the goodbye is missing
         else:
             self._settle(of_transport(error, self._clock_s(), status=200, committed=self.committed))

@@ -30,6 +30,7 @@ class PushSink:
         self._reader_timeout_s = reader_timeout_s
         self._reader_timer: asyncio.TimerHandle | None = None
         self._kept: list[bytes] = []
+        self._start: dict[str, Any] | None = None  # the head, until it goes out with the first data
         self._ended = False
         self._all_written: asyncio.Future[None] | None = None
 
@@ -41,7 +42,7 @@ class PushSink:
     def head(self, status: int, headers: Headers) -> None:
         """Begin."""
         self.status = status
-        self._push({"type": "http.response.start", "status": status, "headers": [*headers, *self._further]})
+        self._start = {"type": "http.response.start", "status": status, "headers": [*headers, *self._further]}
 
     def data(self, data: bytes) -> bool:
         """Write, or keep while the buffer is full."""
@@ -99,6 +100,12 @@ class PushSink:
             self._reader_timer = None
 
     def _push(self, message: dict[str, Any]) -> None:
+        if self._start is not None:
+            start, self._start = self._start, None
+            self._send_now(start)
+        self._send_now(message)
+
+    def _send_now(self, message: dict[str, Any]) -> None:
         sending = self._send(message)
         try:
             sending.send(None)  # type: ignore[attr-defined]  # a coroutine, as every server's

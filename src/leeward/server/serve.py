@@ -158,11 +158,14 @@ class _Stop:
         self.asked = 0
         self.server: uvicorn.Server | None = None
         self._on_stop = on_stop
+        self._hup_asked = False
         self._reloading: set[asyncio.Task[None]] = set()
 
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:
         before = {number: signal.signal(number, self._signalled) for number in _STOP_SIGNALS}
+        if sys.platform != "win32":  # one that comes while the parts start must not end the process
+            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hung_up)
         try:
             yield
         finally:
@@ -185,6 +188,11 @@ class _Stop:
             task.add_done_callback(self._reloading.discard)
 
         loop.add_signal_handler(signal.SIGHUP, ask)
+        if self._hup_asked:
+            ask()
+
+    def _hung_up(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler's signature
+        self._hup_asked = True
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler's signature
         self.asked += 1

@@ -18,6 +18,7 @@ __all__ = [
     "BadAnswer",
     "ChatRequest",
     "Delta",
+    "EmptyAnswer",
     "Needs",
     "Operation",
     "ProviderError",
@@ -41,6 +42,10 @@ class RequestInvalid(ProtocolError):
 
 class BadAnswer(Exception):
     """What a provider sent is no answer: not JSON, no choice, no content, no finish. Says why, for logs."""
+
+
+class EmptyAnswer(BadAnswer):
+    """An answer in every way, but that nothing is said in it: perhaps the provider's failure, perhaps what was asked for."""
 
 
 class Needs(msgspec.Struct, frozen=True, gc=False):

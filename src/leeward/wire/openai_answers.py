@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from leeward.wire.chat import Answer, BadAnswer, Operation, Usage, tokens
+from leeward.wire.chat import Answer, BadAnswer, EmptyAnswer, Operation, Usage, tokens
 from leeward.wire.openai_errors import error_in
 from leeward.wire.text import repair
 
@@ -120,7 +120,7 @@ def _finish(choices: list[_Choice] | None) -> str:
         has_content = has_content or finish in FINISHES_WITHOUT_CONTENT
         has_content = has_content or (choice.message is not None and choice.message.says_something())
     if not has_content:
-        raise BadAnswer("no choice has any content")
+        raise EmptyAnswer("no choice has any content")
     return choices[0].finish_reason or ""
 
 

@@ -215,13 +215,13 @@ def test_g2_a_stream_of_another_type_is_no_stream():
 # -- G4: the first content does not come
 
 
-@pytest.mark.parametrize("piece", [b": keep-alive\n\n", ROLE, b"\n"], ids=["comment", "role", "blank"])
-def test_g4_what_is_no_content_does_not_reset_the_limit_of_the_first_content(piece):
-    """One piece each 20 ms, for as long as anyone listens: only the limit of the first content can end it."""
+@asynccontextmanager
+async def dripping(head: bytes, piece: bytes):
+    """Its address: it answers with this head, and then with one piece each 20 ms for as long as anyone listens."""
 
-    async def dripping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(stream_head())
+        writer.write(head)
         try:
             while not writer.is_closing():
                 writer.write(piece)
@@ -232,19 +232,42 @@ def test_g4_what_is_no_content_does_not_reset_the_limit_of_the_first_content(pie
         finally:
             writer.close()
 
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    finally:
+        server.close()
+        await asyncio.sleep(0.05)  # the drip hears of our leaving with its next drop
+
+
+@pytest.mark.parametrize("piece", [b": keep-alive\n\n", ROLE, b"\n"], ids=["comment", "role", "blank"])
+def test_g4_what_is_no_content_does_not_reset_the_limit_of_the_first_content(piece):
     async def steps():
-        server = await asyncio.start_server(dripping, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        rows = {"bad": {"base_url": f"http://127.0.0.1:{port}/v1"}}
-        try:
-            async with rig("bad", "good", rows=rows, **SHORT) as found:
-                sink = await found.stream()
-                assert sink.headers["x-leeward-provider"] == "good"
-                assert (found.notes.attempts[0].outcome, found.notes.attempts[0].detail) == ("timeout", "head_timeout")
-                assert found.notes.attempts[0].duration_s < 1.0
-                await asyncio.sleep(0.05)  # the drip hears of our leaving with its next drop
-        finally:
-            server.close()
+        async with (
+            dripping(stream_head(), piece) as address,
+            rig("bad", "good", rows={"bad": {"base_url": address}}, **SHORT) as found,
+        ):
+            sink = await found.stream()
+            assert sink.headers["x-leeward-provider"] == "good"
+            assert (found.notes.attempts[0].outcome, found.notes.attempts[0].detail) == ("timeout", "head_timeout")
+            assert found.notes.attempts[0].duration_s < 1.0
+
+    run(steps())
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_g4_a_whole_answer_that_drips_leaves_the_next_its_share(status):
+    head = b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n" % status
+
+    async def steps():
+        async with (
+            dripping(head, b" ") as address,
+            rig("bad", "good", rows={"bad": {"base_url": address}}, **{**SHORT, "deadline_s": 1.0}) as found,
+        ):
+            for stream in (False, True) if status != 200 else (False,):
+                _, provider, _ = await found.answer(stream=stream)
+                assert provider == "good"
+            assert found.notes.attempts[0].duration_s < 0.9
 
     run(steps())
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from leeward.wire.anthropic.reading import UNREADABLE
-from leeward.wire.chat import Answer, BadAnswer, Usage, tokens
+from leeward.wire.chat import Answer, BadAnswer, EmptyAnswer, Usage, tokens
 
 __all__ = ["FINISHES", "Content", "StopDetails", "Tokens", "finish_of", "read_answer", "read_models", "usage_document"]
 
@@ -124,7 +124,7 @@ def read_answer(body: bytes, created_s: int) -> Answer:
     if not finish:
         raise BadAnswer("no stop_reason")
     if not (text or calls or refusal or finish in WITHOUT_CONTENT):
-        raise BadAnswer("no content")
+        raise EmptyAnswer("no content")
     said: dict[str, Any] = {"role": "assistant", "content": text or None, "refusal": refusal}
     if thought:
         said["reasoning_content"] = thought
