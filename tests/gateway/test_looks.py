@@ -151,7 +151,7 @@ def test_g18_where_nobody_is_to_look_nobody_looks(monkeypatch):
     async def work(gateway, clock, draws):
         for _ in range(3):
             clock.pass_s(2 * INTERVAL_S)
-            await rounds(draws, LOOKS_OFF_ROUNDS)
+            await rounds(draws)
         assert gateway["a"].looks == 0
 
     looked_at(work)
