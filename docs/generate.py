@@ -126,6 +126,11 @@ GATEWAY_CODES: dict[str, tuple[str, str, str]] = {
     ),
     "invalid_json": ("400", "The body is no JSON object.", "Send one; the message says where it ends to be JSON."),
     "too_deep": ("400", "The JSON is nested deeper than 64 levels.", "Nest less: a tool's schema is often the cause."),
+    "too_many_members": (
+        "400",
+        "A large body has so many lists and objects that reading it would keep all others waiting.",
+        "Send images as `data:` texts or by their address, not as lists of numbers.",
+    ),
     "forbidden_field": (
         "400",
         "A field of the request says whom to call or with which key; `param` names it.",

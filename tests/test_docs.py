@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
 
 import leeward
+from leeward.gateway import failures
+from leeward.gateway.idempotency import StillRunning
+from leeward.gateway.providers import KINDS
+from leeward.gateway.sentences import SENTENCES
 from leeward.sender.config import MODES, WIRES
 from leeward.sender.posthog_names import PostHogNames
 from leeward.server.routes import ROUTES
@@ -102,3 +107,39 @@ def test_every_variable_that_the_source_reads_is_documented_and_no_other():
         assert f"`{name}`" in settings
         assert f"`{name}`" in client
     assert "LEEWARD_TEST_" not in settings
+
+
+def test_every_code_of_the_gateway_is_documented_with_its_status():
+    table = GENERATE.GATEWAY_CODES
+    for name in failures.__all__:
+        failure = getattr(failures, name)
+        if issubclass(failure, failures.GatewayError) and failure is not failures.StreamCut:
+            assert table[failure.code][0].startswith(str(failure.status)), name
+    assert table[StillRunning.code][0].startswith(str(StillRunning.status))
+    assert set(SENTENCES) - {"static"} <= set(table)
+    source = DOCS.parent / "src" / "leeward"
+    for name in ("gateway/chaos", "gateway/failures", "gateway/faults", "gateway/idempotency", "wire/openai_requests"):
+        text = (source / f"{name}.py").read_text(encoding="utf-8")
+        assert set(re.findall(r'\bcode ?= ?"(\w+)"', text)) <= set(table), name
+    spend = (source / "server" / "spend.py").read_text(encoding="utf-8")
+    assert set(re.findall(r'_exceeded\("(\w+)"', spend)) == {"rate_limit_exceeded", "spend_limit_reached"} <= set(table)
+
+
+def test_every_kind_of_provider_is_on_its_page_with_its_address_and_what_it_cannot_do():
+    page = (DOCS / "how-to" / "providers.md").read_text(encoding="utf-8")
+    rows = dict(
+        re.findall(r"^\| `([\w-]+)` \| (.*) \|$", page.partition("## Kinds")[2].partition("\n## ")[0], re.MULTILINE)
+    )
+
+    del rows["kind"]  # the head of the table
+    assert set(rows) == set(KINDS)
+    for name, kind in KINDS.items():
+        address, key, lacks = (cell.strip() for cell in f"{rows[name]} ".split("|"))
+        assert f"`{kind.base_url}`" == address or not kind.base_url
+        assert (key == "needed") == kind.needs_key
+        assert ("embeddings" in lacks) == (not kind.embeddings)
+        assert ("images" in lacks) == (not kind.images)
+        assert ("JSON schemas" in lacks) == (not kind.json_schema)
+        assert ("more than one choice" in lacks) == (not kind.choices)
+        assert ("`logit_bias`" in lacks) == ("logit_bias" in kind.cannot)
+        assert ("log probabilities" in lacks) == ("logprobs" in kind.cannot)

@@ -8,7 +8,6 @@ import random
 import re
 import select
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -41,7 +40,8 @@ def test_the_demo_shows_real_events_says_how_to_go_on_and_stops_cleanly(tmp_path
         sent = command(tmp_path, "send", "hello", "-p", "name=world", "--host", url)
         page = command(tmp_path, "query", "--host", url, "--event-type", "hello", "--json").json()
         cut = command(tmp_path, "chaos", "set", "primary", "503", "--for", "60", "--host", url)
-        told = _read_until(running.process.stderr, "0 lost")
+        assert cut.code == 0, cut.err  # else nothing is told
+        told = _read_until(running.process.stderr, " lost")
         asked = subprocess.run(
             shlex.split(re.search(r"Talk +(curl .*)", block)[1]), capture_output=True, check=True, timeout=20
         )
@@ -56,7 +56,7 @@ def test_the_demo_shows_real_events_says_how_to_go_on_and_stops_cleanly(tmp_path
     assert {span["event_type"] for span in spans} == {"gateway chat", "chat chat"}
     assert "two simulated providers, real traffic through client, gateway and server" in block
     assert "press b" not in block  # nobody is there to press it
-    assert (sent.code, page["count"], cut.code) == (0, 1, 0)
+    assert (sent.code, page["count"]) == (0, 1)
     assert 'provider "primary" is broken on purpose: answers 503' in told
     assert re.search(r"since [\d:]+: \d+ answers? \(.*\), 0 lost", told)
     assert json.loads(asked.stdout)["choices"][0]["message"]["content"]
@@ -293,7 +293,7 @@ def test_a_terminal_that_is_closed_ends_the_demo(tmp_path):
         demo_run.until("Ctrl+C stops.")
         time.sleep(0.3)
         demo_run.hang_up()
-        demo_run.end()
+        assert demo_run.end() in {0, 1}  # there is nobody to say it to
     finally:
         demo_run.close()
 
@@ -301,11 +301,21 @@ def test_a_terminal_that_is_closed_ends_the_demo(tmp_path):
 class _OnTerminal:
     """A command in the foreground of a terminal of its own."""
 
+    # A session of its own takes the terminal before it becomes the command; forking here would take our threads along.
+    LAUNCH = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+
     def __init__(self, home, *arguments):
-        self.pid, self._ours = pty.fork()
-        if self.pid == 0:
-            os.chdir(home)
-            os.execve(sys.executable, [sys.executable, "-m", "leeward", *arguments], variables(home))
+        self._ours, theirs = pty.openpty()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", self.LAUNCH, sys.executable, "-m", "leeward", *arguments],
+            env=variables(home),
+            cwd=home,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
         self._seen = ""
 
     def press(self, keys):
@@ -331,19 +341,11 @@ class _OnTerminal:
         os.close(ours)
 
     def end(self):
-        deadline_s = time.monotonic() + LIMIT_S
-        while self.pid:
-            found, status = os.waitpid(self.pid, os.WNOHANG)
-            if found:
-                self.pid = 0
-                return os.waitstatus_to_exitcode(status)
-            assert time.monotonic() < deadline_s
-            time.sleep(0.02)
-        return None
+        return self._process.wait(LIMIT_S)
 
     def close(self):
-        if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(LIMIT_S)
         if self._ours >= 0:
             os.close(self._ours)

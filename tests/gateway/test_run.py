@@ -10,6 +10,7 @@ from gateways import request_of, rig
 from leeward.gateway.failures import DeadlineExceeded
 from leeward.gateway.faults import Fault
 from leeward.gateway.run import CACHED_STREAM_BYTES_MAX, answer_headers
+from upstreams import answer as refusal, serving
 
 KEEPING = [{"model": "chat", "fallback": ["cache"]}]
 
@@ -71,11 +72,14 @@ def test_the_steps_that_stand_in_have_what_is_left_of_the_time():
 
 
 def test_g14_what_a_provider_says_is_told_without_key_and_prompt():
+    said = b'{"error": {"message": "The key sk-bad is not allowed to hear of your diaries", "type": "x"}}'
+
     async def steps():
-        async with rig("a", "b") as found:
-            found["a"].fault = "401"
-            await found.ask(request_of(text="my diary"))
-            assert "incorrect API key" in found.notes.whys[0]
-            assert not any("sk-a" in why or "diary" in why for why in found.notes.whys)
+        async with serving([refusal(said, status="401 No")]) as (_, endpoint):
+            rows = {"bad": {"base_url": f"http://127.0.0.1:{endpoint.origin.port}/v1"}}
+            async with rig("bad", "good", rows=rows) as found:
+                await found.ask(request_of(text="my diaries"))
+                assert "is not allowed to hear of your" in found.notes.whys[0]
+                assert not any("sk-bad" in why or "diaries" in why for why in found.notes.whys)
 
     run(steps)

@@ -101,7 +101,7 @@ def _gateway() -> Gateway:
     priced: dict[str, str | Model] = {MODEL: Model(name=MODEL, input_price=0.5, output_price=1.5)}
     return Gateway(
         first_token_timeout_s=3.0,
-        stall_timeout_s=3.0,
+        stall_timeout_s=5.0,
         deadline_s=20.0,
         breaker=Breaker(open_s=2.0, open_max_s=8.0),
         health=Health(interval_s=2.0),

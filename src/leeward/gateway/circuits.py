@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -68,11 +68,14 @@ class ProviderStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     models: list[ModelStatus]
 
 
-class Ticket(NamedTuple):
+class Ticket:
     """Leave to ask one provider once, as the plan holds it."""
 
-    permit: Permit
-    began_s: float
+    __slots__ = ("began_s", "permit")
+
+    def __init__(self, permit: Permit, began_s: float) -> None:
+        self.permit = permit
+        self.began_s = began_s
 
 
 class Circuit:
@@ -237,7 +240,12 @@ class Circuits:
                 self._tell(circuit, "breaker", "forced-probe", "every provider of the route is open")
                 if circuit.told["breaker"] != "refused":
                     circuit.told["breaker"] = "open"
+                circuit.asked_s = now_s
                 return target, Ticket(permit, now_s)
+            if circuit.breaker.state(now_s) == "half-open" and now_s - circuit.asked_s >= self._rules.open_s / 5:
+                # A probe is under way, perhaps for long: one more now and then, whose verdict the breaker does not hear.
+                circuit.asked_s = now_s
+                return target, Ticket(Permit(circuit.breaker.circuit.permit.era), now_s)
         return None
 
     def heard(self, target: Target, ticket: object) -> None:
@@ -245,8 +253,13 @@ class Circuits:
         assert isinstance(ticket, Ticket)
         with self._lock:
             circuit = self.of(target)
-            circuit.heard_s = self._clock.monotonic_s()
+            now_s = circuit.heard_s = self._clock.monotonic_s()
             self._unlimit(circuit, ticket)
+            if circuit.breaker.circuit.phase != "closed":  # a probe has shown what it was for; the others need not wait
+                circuit.breaker = circuit.breaker.succeeded(ticket.permit, now_s, self._random)
+                if circuit.breaker.circuit.phase == "closed":
+                    ticket.permit = circuit.breaker.circuit.permit  # a cut may still come, and counts as of any call
+                self._look(circuit, now_s, "a probe is being answered")
 
     def settle(self, target: Target, permit: object, outcome: Outcome) -> None:
         """What came of a call."""

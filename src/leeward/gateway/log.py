@@ -24,6 +24,7 @@ _BAD: Final = frozenset({"open", "refused", "limited", "degraded", "unhealthy"})
 _NAMES: Final = {"ok": "attempt_ok", "cancelled": "attempt_cancelled"}
 _FINE: Final = frozenset({"closed", "half-open", "healthy", "over"})
 _LOGGER: Final = logging.getLogger("leeward.gateway")
+_LOGGER.addHandler(logging.NullHandler())  # a library prints only where it was asked to
 
 
 def standard_report(event: str, fields: dict[str, Any], /) -> None:

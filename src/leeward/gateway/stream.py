@@ -7,6 +7,7 @@ asked. From then on the stream ends as an answer, or the caller is told that it 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from leeward.wire.dialect import AnswerReader
 
 __all__ = ["Stream"]
+
+_LOGGER: Final = logging.getLogger("leeward.gateway")
 
 GOODBYE_S: Final = 2.0
 GOODBYE_BYTES_MAX: Final = 1 << 20
@@ -89,6 +92,14 @@ class Stream:
     def _on_data(self, data: bytes) -> None:
         if self.ended.done():
             return  # the rest behind the end; the connection drains
+        try:
+            self._take(data)
+        except Exception:
+            # Boundary: a fault of ours in a callback of the connection would leave the request waiting for ever.
+            _LOGGER.exception("a stream could not be read")
+            self._break("internal_error")
+
+    def _take(self, data: bytes) -> None:
         reader = self._reader
         ready = reader.feed(data)
         if reader.error is not None:

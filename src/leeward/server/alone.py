@@ -6,6 +6,7 @@ Needs the `gateway` extra and nothing else. Its telemetry goes wherever the clie
 from __future__ import annotations
 
 import asyncio
+import os
 import random as chance
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +65,9 @@ class GatewayAlone:
         self._ready = False
         self._keys = KeyRing()
         self._set_keys(settings)
-        self._client = Client(app=f"leeward-gateway/{VERSION}")  # off, unless the environment has a key for it
+        # Off, unless the environment says where to: the client's own default address is most likely this very server.
+        pointed = any(os.environ.get(name) for name in ("LEEWARD_HOST", "TELEMETRY_API_URL"))
+        self._client = Client(app=f"leeward-gateway/{VERSION}", disabled=None if pointed else True)
         self._telemetry = Telemetry(to_client(self._client))
         self._dispatch: Dispatch | None = None
         self.gateway: GatewayPart | None = None

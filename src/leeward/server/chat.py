@@ -11,7 +11,7 @@ import math
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Final
 
-from leeward.errors import LeewardError, ProtocolError, RateLimited, RetryableError
+from leeward.errors import LeewardError, ProtocolError, RateLimited, RetryableError, Unavailable
 from leeward.gateway.failures import GatewayError
 from leeward.gateway.idempotency import Replay, request_digest
 from leeward.gateway.records import Caller
@@ -133,10 +133,10 @@ class Chat:
                 recording.finish()
             await push.flushed()
         except asyncio.CancelledError:
-            if push.begun:  # the server stops: a stream that is cut says so; a client that has left does not hear it
-                push.data(_interrupted(caller))
-                push.end()
-            raise
+            if not push.begun:
+                raise
+            push.data(_interrupted(caller))  # the server stops; a client that has left does not hear it
+            push.end()
         finally:
             push.close()
         return Response(push.status, sent=True)
@@ -153,7 +153,7 @@ async def _while_there(request: Request, work: Awaitable[Response]) -> Response:
     except asyncio.CancelledError:
         if connection.transport.is_closing():
             raise ClientGone from None
-        raise
+        raise Unavailable("This server is stopping; please ask again.", code="shutting_down", retry_after_s=1) from None
     finally:
         connection.on_gone = None
 

@@ -184,4 +184,6 @@ class Bill:
 
 def _is_down(provider: ProviderStatus) -> bool:
     """Whether none of its models can be asked: one wrong name among them takes nobody out."""
-    return all(model.breaker == "open" or model.health == "unhealthy" for model in provider.models)
+    return bool(provider.models) and all(
+        model.breaker == "open" or model.health == "unhealthy" for model in provider.models
+    )

@@ -61,9 +61,10 @@ class OwnTelemetry:
     async def settled(self, timeout_s: float) -> None:
         """Wait until what was given is on stable storage or lost, at most so long. The rest is lost."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout_s)
-        for task in self._tasks:
-            task.cancel()
+            _, late = await asyncio.wait(self._tasks, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _take(self, project: int, spans: list[Span]) -> None:
         received_at = self._pipeline.received_at()
@@ -73,6 +74,9 @@ class OwnTelemetry:
             await self._pipeline.take(prepared, project=project, received_at=received_at, with_keys=False)
         except LeewardError as error:
             self._lose(len(spans), error.message)
+        except asyncio.CancelledError:
+            self._lose(len(spans), "the server stops, and the log is too slow")
+            raise
 
     def _lose(self, count: int, reason: str) -> None:
         self.lost += count

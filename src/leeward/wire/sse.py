@@ -14,6 +14,8 @@ from leeward.wire.chat import BadAnswer
 
 __all__ = ["EVENT_BYTES_MAX", "Events", "data_of", "event_of"]
 
+EMPTY_MAX = 10_000  # comments and blank lines in a row; a provider that keeps a connection open sends one a second
+_NO_DATA = (b":", b"\n", b"\r", b"")
 EVENT_BYTES_MAX = 8 << 20  # an image in base64 is one event
 
 # Two ends of lines, one behind the other. Atomic, so that the two halves of a CRLF are never taken for two ends.
@@ -26,13 +28,14 @@ _LF = 0x0A
 class Events:
     """The splitter of one stream."""
 
-    __slots__ = ("_after_cr", "_at_start", "_searched", "_tail", "event_bytes_max")
+    __slots__ = ("_after_cr", "_at_start", "_empty", "_searched", "_tail", "event_bytes_max")
 
     def __init__(self, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
         self.event_bytes_max = event_bytes_max
         self._tail = bytearray()  # of an event whose end has not come yet
         self._searched = 0  # bytes of the tail in which no end begins
         self._at_start = True
+        self._empty = 0  # events without data, in a row
         self._after_cr = False  # the last event ended in a CR: a LF that follows is still its end
 
     @property
@@ -46,8 +49,19 @@ class Events:
         The second half of a CRLF that was cut in two comes alone, as an event without data.
 
         Raises:
-            BadAnswer: an event is larger than is allowed.
+            BadAnswer: an event is larger than is allowed, or too many in a row have no data.
         """
+        events = self._split(data)
+        if events and events[-1][:1] in _NO_DATA:
+            for event in events:
+                self._empty = self._empty + 1 if event[:1] in _NO_DATA else 0
+            if self._empty > EMPTY_MAX:
+                raise BadAnswer(f"more than {EMPTY_MAX:,} events in a row have no data")
+        elif events:
+            self._empty = 0
+        return events
+
+    def _split(self, data: bytes) -> list[bytes]:
         if self._tail or self._at_start or self._after_cr or _CR in data:
             return self._feed_carefully(data)
         # The common case, a few times faster: whole events, ended by LF.
