@@ -22,18 +22,14 @@ from leeward.resilience.health import Health
 if TYPE_CHECKING:
     from leeward.clock import Clock
     from leeward.gateway.targets import Routes, Target
-    from leeward.settings.gateway import Gateway as Settings
+    from leeward.settings.gateway import Gateway as Settings, Health as HealthSettings
 
 __all__ = ["Circuit", "Circuits", "ModelStatus", "ProviderStatus"]
 
-LIMIT_S: Final = 1.0  # after a 429 that says no time; doubles with each further one in a row
 TOLD_LIMIT_S: Final = 0.1  # at least, after a 429 that does say a time, and said so before; doubles likewise
-LIMIT_MAX_S: Final = 60.0
-CREDENTIALS_OPEN_S: Final = 300.0  # a wrong key does not become right by asking again
 TRIAL_S: Final = 2.0  # a refusal is quick; who has heard none by then may ask, however long the answer takes
 PROBE_WAIT_S: Final = 1.0  # while somebody else's probe is under way
 TRUSTED_S: Final = 60.0  # so long after a good answer, what may be a request's own fault is held to be that
-TRY_EVERY_S: Final = 10.0  # one that others are preferred to is asked first so often, with the others behind it
 ABANDONED_S: Final = 0.3
 FORBIDDEN: Final = 403
 LOOK_JITTER: Final = 0.2
@@ -109,7 +105,7 @@ class Circuit:
         self.model = target.model
         self.account = target.account
         self.breaker = Breaker(rules)
-        self.health = Health()
+        self.health = Health()  # with the settings of `know`
         self.slow_s = math.inf
         self.slow_is_said = False
         self.limited_until_s = 0.0
@@ -129,7 +125,7 @@ class Circuit:
     def is_slow_to_say_anything(self, waited_s: float) -> bool:
         """Whether a caller who left after so long, without a word from here, had waited longer than is usual."""
         usual_ms = self.first_content.quantile_ms(0.95)
-        return waited_s > max(ABANDONED_S, min(self.slow_s, (usual_ms or 0.0) / 1000))
+        return waited_s > max(ABANDONED_S, min(self.slow_s, 3 * (usual_ms or 0.0) / 1000))
 
     def limited_for_s(self, now_s: float) -> float:
         """How long it wants no calls, in seconds; 0: it may be called."""
@@ -157,11 +153,12 @@ class Circuits:
         self._called_s: dict[str, float] = {}  # by provider: its last call
         self._look_at_s: dict[str, float] = {}  # by provider: when to look at it next
         self._lock = threading.RLock()  # loops of several threads may share a gateway
+        self._settings = settings
         self._rules = _rules(settings)
 
     def know(self, routes: Routes) -> None:
         """Go over to the targets of another configuration. Same address, key and model: same state."""
-        settings = routes.settings
+        settings = self._settings = routes.settings
         self._rules = _rules(settings)
         before, self._circuits, self._by_target = self._circuits, {}, {}
         for target in routes.targets():
@@ -169,6 +166,7 @@ class Circuits:
             if circuit is None:
                 circuit = Circuit(target, self._rules)
             circuit.breaker = circuit.breaker.with_rules(self._rules)
+            _set_health(circuit.health, settings.health)
             circuit.slow_is_said = settings.breaker.slow_s is not None
             circuit.slow_s = settings.breaker.slow_s or target.first_token_s / 2
             self._circuits[target.circuit_key] = circuit
@@ -196,7 +194,7 @@ class Circuits:
     def _rank(self, circuit: Circuit, now_s: float) -> int:
         if circuit.breaker.circuit.phase != "closed" or circuit.limits_in_a_row:
             return 0  # it is only asked when it is due, and then to see whether it is well again
-        if now_s - circuit.asked_s >= TRY_EVERY_S:
+        if now_s - circuit.asked_s >= self._settings.health.try_every_s:
             return 0  # else one that is held to be unwell would never be asked, and never be found to be well
         return _RANKS[circuit.health.state(now_s)]
 
@@ -256,7 +254,8 @@ class Circuits:
             now_s = circuit.heard_s = self._clock.monotonic_s()
             self._unlimit(circuit, ticket)
             if circuit.breaker.circuit.phase != "closed":  # a probe has shown what it was for; the others need not wait
-                circuit.breaker = circuit.breaker.succeeded(ticket.permit, now_s, self._random)
+                slow = now_s - ticket.began_s > circuit.slow_s
+                circuit.breaker = circuit.breaker.succeeded(ticket.permit, now_s, self._random, slow=slow)
                 if circuit.breaker.circuit.phase == "closed":
                     ticket.permit = circuit.breaker.circuit.permit  # a cut may still come, and counts as of any call
                 self._look(circuit, now_s, "a probe is being answered")
@@ -277,9 +276,10 @@ class Circuits:
         if outcome.kind == "ok":
             self._answered(circuit, ticket, outcome, now_s)
         elif outcome.kind == "cancelled" and self._was_left(circuit, ticket, now_s):
-            # Callers less patient than we are would else be sent to a provider that hangs, for ever.
+            # Callers less patient than we are would else be sent to a provider that hangs, for ever. It is no proof, and
+            # any caller could bring it about: so others are preferred, but nothing is shut.
             circuit.health.seen(False, now_s)
-            circuit.breaker = circuit.breaker.failed(permit, now_s, self._random)
+            circuit.breaker = circuit.breaker.released(permit)
         elif outcome.may_be_the_request and now_s - circuit.answered_s < TRUSTED_S:
             circuit.breaker = circuit.breaker.released(permit)
         elif outcome.is_failure:
@@ -327,15 +327,16 @@ class Circuits:
 
         Only the first, and each one call that was let through after the wait, count: not those that were on their way.
         """
+        retry = self._settings.retry
         in_a_row = circuit.limits_in_a_row
         wait_s = outcome.retry_after_s
         circuit.limited_at_s = now_s
         if in_a_row == 0 or circuit.trial is ticket:
             circuit.limits_in_a_row += 1
             if wait_s is None:
-                wait_s = min(LIMIT_MAX_S, LIMIT_S * 2.0 ** min(in_a_row, 10))
+                wait_s = min(retry.limit_max_s, retry.limit_s * 2.0 ** min(in_a_row, 10))
             elif in_a_row:
-                wait_s = max(wait_s, min(LIMIT_MAX_S, TOLD_LIMIT_S * 2.0 ** min(in_a_row - 1, 10)))
+                wait_s = max(wait_s, min(retry.limit_max_s, TOLD_LIMIT_S * 2.0 ** min(in_a_row - 1, 10)))
         circuit.limited_until_s = max(circuit.limited_until_s, now_s + (wait_s or 0.0))
         self._tell(circuit, "limit", "limited", f"{circuit.limited_until_s - now_s:.1f} s")
 
@@ -347,7 +348,7 @@ class Circuits:
         same = [each for each in self._circuits.values() if whole_account and each.account == refused.account]
         for circuit in same if refused in same else [refused, *same]:
             if circuit.told["breaker"] != "refused" or circuit.breaker.state(now_s) != "open":
-                circuit.breaker = circuit.breaker.force_open(now_s, CREDENTIALS_OPEN_S)
+                circuit.breaker = circuit.breaker.force_open(now_s, self._settings.breaker.credentials_open_s)
             if circuit.told["breaker"] != "refused":
                 if circuit.told["breaker"] == "closed":
                     circuit.not_closed_since_s = now_s
@@ -427,6 +428,16 @@ def _status(circuit: Circuit, now_s: float) -> ModelStatus:
         latency_p50_ms=circuit.first_content.quantile_ms(0.5),
         latency_p95_ms=circuit.first_content.quantile_ms(0.95),
     )
+
+
+def _set_health(health: Health, settings: HealthSettings) -> None:
+    health.window_s = settings.window_s
+    health.min_calls = settings.min_calls
+    health.degraded_rate = min(settings.degraded_rate, settings.unhealthy_rate)
+    health.unhealthy_rate = settings.unhealthy_rate
+    health.slow_rate = settings.slow_rate
+    health.down = settings.down_failures
+    health.up = settings.up_calls
 
 
 def _rules(settings: Settings) -> BreakerRules:

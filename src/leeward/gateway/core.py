@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from leeward.settings.gateway import Gateway as Settings
     from leeward.wire.chat import ChatRequest, Usage
 
-__all__ = ["Answered", "Core"]
+__all__ = ["Answered", "Core", "no_route"]
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -183,7 +183,7 @@ class Core:
         )
         record.duration_s = -self.clock.monotonic_s()  # completed at the end
         if route is None or not route.targets:
-            failure = _no_route(request.model, tuple(self.routes.by_model), caller.request_id)
+            failure = no_route(request.model, tuple(self.routes.by_model), caller.request_id)
             record.code = failure.code
             self._ended(record, "refused")
             raise failure
@@ -250,7 +250,7 @@ class Core:
             if last.outcome == "ok":
                 record.provider, record.usage = last.provider, last.usage
                 if last.first_token_s is not None:  # from the request's beginning, with all that failed before
-                    record.first_token_s = (last.started_ms - record.started_ms) / 1000 + last.first_token_s
+                    record.first_token_s = last.offset_s + last.first_token_s
         if substitute is None:
             self._ended(record, OUTCOMES[verdict.kind])
         else:
@@ -288,7 +288,8 @@ def _broken_off(error: BaseException) -> RequestOutcome:
     return "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
 
 
-def _no_route(model: str, known: tuple[str, ...], request_id: str) -> ModelNotFound:
+def no_route(model: str, known: tuple[str, ...], request_id: str) -> ModelNotFound:
+    """The refusal of a model that nobody has, with the nearest that somebody has."""
     import difflib  # noqa: PLC0415 - only for mistakes
 
     shown = model[:100]

@@ -47,6 +47,9 @@ def exposition(
     yield _counter("degraded", "Degraded answers, by what stood in.", "route step", degraded)
     yield _counter("attempts", "Calls to providers, by how they ended.", "provider outcome", metrics.attempts)
     yield _counter("repeats", "Calls to a provider that had been asked before.", "provider", _alone(metrics.repeats))
+    yield _counter(
+        "maybe_billed", "Calls without an answer that may be billed.", "provider", _alone(metrics.maybe_billed)
+    )
     yield _counter("changes", "Changes of providers.", "provider what state", metrics.changes)
     yield _counter("tokens", "Tokens, as providers count them.", "provider kind", metrics.tokens)
     yield _counter("cost_usd", "US dollars, by known prices.", "provider", _alone(metrics.usd))

@@ -16,7 +16,7 @@ import asyncio
 import os
 import random as chance
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
@@ -83,6 +83,12 @@ class Gateway:
 
         found = file if file is not None else config_file(None, environ)
         return cls(load({}, environ, found).settings.gateway)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def chat(self, request: Mapping[str, Any]) -> Reply:
         """Answer a request in the form of Chat Completions.

@@ -54,6 +54,7 @@ class GatewayMetrics:
         self.requests: Counter[tuple[str, ...]] = Counter()  # route, outcome, degraded
         self.attempts: Counter[tuple[str, ...]] = Counter()  # provider, outcome
         self.repeats: Counter[str] = Counter()
+        self.maybe_billed: Counter[str] = Counter()
         self.changes: Counter[tuple[str, ...]] = Counter()  # provider, what, state
         self.tokens: Counter[tuple[str, ...]] = Counter()  # provider, input or output
         self.usd: Counter[str] = Counter()
@@ -80,6 +81,8 @@ class GatewayMetrics:
         provider = attempt.provider
         self.attempts[provider, attempt.outcome] += 1
         _of(self.attempt_durations, provider).add(attempt.duration_s)
+        if attempt.maybe_billed:
+            self.maybe_billed[provider] += 1
         if attempt.repeat:
             self.repeats[provider] += 1
         if attempt.first_token_s is not None:

@@ -200,38 +200,40 @@ def _again(
             delay_s = retry.delay_s(len(tries), tries[-1].retry_after_s, random)
             due[target] = max(tries[-1].at_s + delay_s, now_s + doors.wait_s(target, now_s))
     paid = False
-    while True:
-        found = _first_admitted(order, outcomes, doors, now_s)  # whoever could not be asked before
-        repeat = found is None
-        if found is None:
-            soonest = min(due, key=due.__getitem__, default=None)
-            if soonest is None or due[soonest] >= deadline_s:
-                break
-            paid = paid or take_budget(now_s)
-            if not paid:
-                break
-            if due[soonest] > now_s:
-                now = yield Sleep(due[soonest] - now_s)
-                assert isinstance(now, float)
-                now_s = now
-                continue
-            del due[soonest]
-            found = _first_admitted((soonest,), {}, doors, now_s)
+    try:
+        while True:
+            found = _first_admitted(order, outcomes, doors, now_s)  # whoever could not be asked before
+            repeat = found is None
             if found is None:
-                continue
-            paid = False  # used up: only a repeat costs
-        last, permit = found
-        outcome = yield from _ask(last, permit, doors, now_s, deadline_s, repeat=repeat)
-        tries = outcomes.setdefault(last, [])
-        tries.append(outcome)
-        now_s = outcome.at_s
-        if outcome.is_final or now_s >= deadline_s:
-            break
-        if _may_repeat(last, tries, retry):
-            delay_s = retry.delay_s(len(tries), outcome.retry_after_s, random)
-            due[last] = now_s + max(delay_s, doors.wait_s(last, now_s))
-    if paid:
-        give_back()
+                soonest = min(due, key=due.__getitem__, default=None)
+                if soonest is None or due[soonest] >= deadline_s:
+                    break
+                paid = paid or take_budget(now_s)
+                if not paid:
+                    break
+                if due[soonest] > now_s:
+                    now = yield Sleep(due[soonest] - now_s)
+                    assert isinstance(now, float)
+                    now_s = now
+                    continue
+                del due[soonest]
+                found = _first_admitted((soonest,), {}, doors, now_s)
+                if found is None:
+                    continue
+                paid = False  # used up: only a repeat costs
+            last, permit = found
+            outcome = yield from _ask(last, permit, doors, now_s, deadline_s, repeat=repeat)
+            tries = outcomes.setdefault(last, [])
+            tries.append(outcome)
+            now_s = outcome.at_s
+            if outcome.is_final or now_s >= deadline_s:
+                break
+            if _may_repeat(last, tries, retry):
+                delay_s = retry.delay_s(len(tries), outcome.retry_after_s, random)
+                due[last] = now_s + max(delay_s, doors.wait_s(last, now_s))
+    finally:
+        if paid:  # nobody was asked again, or the caller is gone
+            give_back()
     return last, now_s
 
 

@@ -73,7 +73,8 @@ class AttemptRecord(msgspec.Struct):
     finish: str = ""
     cost: float | None = None  # US dollars; None: no price is known
     repeat: bool = False  # the provider had been asked before for this request
-    probe: bool = False
+    offset_s: float = 0.0  # from the request's beginning
+    maybe_billed: bool = False  # it had left, and brought no answer: the provider may bill it all the same
 
     @property
     def billed(self) -> Usage | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -84,7 +85,7 @@ class Run:
             self._transport,
             self._clock,
             request,
-            idempotency_key=f"{self.record.caller.request_id}.{len(self.record.attempts)}",
+            idempotency_key=f"{_THIS_RUN}.{self.record.caller.request_id}.{len(self.record.attempts)}",
             endpoint_of=self._endpoint_of,
             deadline_s=self.deadline_s,
             answer_bytes_max=settings.answer_bytes_max,
@@ -130,6 +131,7 @@ class Run:
         )
         request.attempts.append(record)
         began_s = self._clock.monotonic_s()
+        record.offset_s = began_s + request.duration_s
 
         def head() -> Headers:
             circuits.heard(target, send.permit)
@@ -152,6 +154,7 @@ class Run:
         record.detail = outcome.detail
         if outcome.never_left:
             record.estimate = None
+        record.maybe_billed = not outcome.never_left and outcome.kind in _MAYBE_BILLED
         record.cost = cost(target.input_price, target.output_price, record.billed)
         why = ""
         if outcome.error is not None and outcome.error.message:
@@ -159,6 +162,8 @@ class Run:
         self._observer.attempted(self.record, record, why)
 
 
+_MAYBE_BILLED = frozenset({"bad_answer", "timeout", "network", "cut", "cancelled"})
+_THIS_RUN = os.urandom(12).hex()  # processes that share an account must never meet
 _STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 _NO_CACHE = (b"cache-control", b"no-cache")
 

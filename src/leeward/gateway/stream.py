@@ -7,12 +7,12 @@ asked. From then on the stream ends as an answer, or the caller is told that it 
 from __future__ import annotations
 
 import asyncio
-import logging
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from leeward.gateway.outcomes import Outcome, of_broken_stream, of_transport
-from leeward.wire.chat import Answer
+from leeward.wire.chat import Answer, ProviderError
 
 if TYPE_CHECKING:
     from leeward.gateway.sinks import Headers, Sink
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Stream"]
 
-_LOGGER: Final = logging.getLogger("leeward.gateway")
-
+STACK_CHARS_MAX: Final = 2_000
 GOODBYE_S: Final = 2.0
 GOODBYE_BYTES_MAX: Final = 1 << 20
 
@@ -34,6 +33,7 @@ class Stream:
         "_began_s",
         "_clock_s",
         "_exchange",
+        "_fault",
         "_finishing",
         "_head",
         "_held",
@@ -67,6 +67,7 @@ class Stream:
         self._kept_bytes_left = keep_bytes_max
         self.ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._finishing = False
+        self._fault: ProviderError | None = None  # of ours, with its stack: for the log
         self.first_content_s: float | None = None  # when, in monotonic seconds
 
     def start(self, first_by_s: float) -> None:
@@ -96,7 +97,7 @@ class Stream:
             self._take(data)
         except Exception:
             # Boundary: a fault of ours in a callback of the connection would leave the request waiting for ever.
-            _LOGGER.exception("a stream could not be read")
+            self._fault = ProviderError(code="internal_error", message=traceback.format_exc()[-STACK_CHARS_MAX:])
             self._break("internal_error")
 
     def _take(self, data: bytes) -> None:
@@ -165,7 +166,9 @@ class Stream:
 
     def _break(self, detail: str) -> None:
         self._exchange.cancel()
-        self._settle(of_broken_stream(detail, self._reader.error, self._clock_s(), committed=self.committed))
+        self._settle(
+            of_broken_stream(detail, self._fault or self._reader.error, self._clock_s(), committed=self.committed)
+        )
 
     def _settle(self, outcome: Outcome) -> None:
         if not self.ended.done():

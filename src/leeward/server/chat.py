@@ -12,6 +12,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Final
 
 from leeward.errors import LeewardError, ProtocolError, RateLimited, RetryableError, Unavailable
+from leeward.gateway.core import no_route
 from leeward.gateway.failures import GatewayError
 from leeward.gateway.idempotency import Replay, request_digest
 from leeward.gateway.records import Caller
@@ -71,12 +72,7 @@ class Chat:
         """GET /v1/models/{id}."""
         name = request.path_parameter
         if name not in self._core.routes.by_model:
-            raise RequestInvalid(
-                f'There is no model "{name[:100]}" here; GET /v1/models lists them.',
-                code="model_not_found",
-                param="model",
-                status=404,
-            )
+            return _gateway_refusal(no_route(name, tuple(self._core.routes.by_model), request.request_id))
         return Response(200, model_object(name, self._started_s), [JSON])
 
     async def _answer(self, request: Request, operation: Operation) -> Response:

@@ -105,13 +105,23 @@ class Retry(Section, frozen=True, kw_only=True):
             description="Calls to one provider for a request; each is asked once before any is asked twice.",
         ),
     ] = 3
-    retry_after_max_s: Annotated[float, Meta(ge=0, le=86_400, description="Longest Retry-After that is obeyed.")] = (
-        300.0
-    )
+    retry_after_max_s: Annotated[
+        float,
+        Meta(ge=0, le=86_400, description="Longest Retry-After that is obeyed: so long a provider is left alone."),
+    ] = 300.0
+    limit_s: Annotated[
+        Seconds, Meta(description="How long a provider is left alone after a 429 without a time; doubles each time.")
+    ] = 1.0
+    limit_max_s: Annotated[Seconds, Meta(description="How long at most, when it says no time.")] = 60.0
     base_s: Annotated[
         float, Meta(ge=0, le=60, description="First delay; it doubles with each try, with full jitter.")
     ] = 0.2
-    cap_s: Annotated[float, Meta(ge=0, le=600, description="Longest delay.")] = 8.0
+    cap_s: Annotated[
+        float,
+        Meta(
+            ge=0, le=600, description="Longest delay within a request; a longer Retry-After is not waited for but told."
+        ),
+    ] = 8.0
     budget: Annotated[
         float, Meta(ge=0, le=1, description="Repeats to a provider already asked, as a share of the requests.")
     ] = 0.1
@@ -132,6 +142,9 @@ class Breaker(Section, frozen=True, kw_only=True):
     min_calls: Annotated[int, Meta(ge=1, le=100_000, description="Calls in the window before its rates count.")] = 10
     open_s: Annotated[Seconds, Meta(description="How long it stays open first; doubles each time, with jitter.")] = 5.0
     open_max_s: Annotated[Seconds, Meta(description="How long it stays open at most.")] = 300.0
+    credentials_open_s: Annotated[
+        Seconds, Meta(description="How long it stays open when the provider does not accept the key.")
+    ] = 300.0
     probes: Annotated[int, Meta(ge=1, le=100, description="Calls at a time that try a provider again.")] = 1
 
 
@@ -142,6 +155,16 @@ class Health(Section, frozen=True, kw_only=True):
         Seconds, Meta(description="Time without traffic after which it is looked at, with jitter.")
     ] = 15.0
     active: Annotated[bool, Meta(description="Whether providers are looked at without traffic.")] = True
+    window_s: Annotated[Seconds, Meta(description="How far back calls count.")] = 10.0
+    min_calls: Annotated[int, Meta(ge=1, le=100_000, description="Calls in the window before its rates count.")] = 5
+    degraded_rate: Annotated[float, Meta(gt=0, le=1, description="Share of failed calls that is degraded.")] = 0.1
+    unhealthy_rate: Annotated[float, Meta(gt=0, le=1, description="Share of failed calls that is unhealthy.")] = 0.5
+    slow_rate: Annotated[float, Meta(gt=0, le=1, description="Share of slow calls that is degraded.")] = 0.5
+    down_failures: Annotated[int, Meta(ge=1, le=1_000, description="Failures in a row that make it unhealthy.")] = 3
+    up_calls: Annotated[int, Meta(ge=1, le=1_000, description="Good signs in a row for a step up.")] = 3
+    try_every_s: Annotated[
+        Seconds, Meta(description="How often one that others are preferred to is asked first all the same.")
+    ] = 10.0
 
 
 class Cache(Section, frozen=True, kw_only=True):
