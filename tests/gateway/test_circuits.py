@@ -7,10 +7,14 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateways import settings_of
-from leeward.gateway.circuits import CREDENTIALS_OPEN_S, LIMIT_MAX_S, Circuits
+from leeward.gateway.circuits import Circuits
 from leeward.gateway.outcomes import Outcome
 from leeward.gateway.targets import routes_of
+from leeward.settings.gateway import Breaker, Retry
 from resilience_clock import HandClock
+
+LIMIT_MAX_S = Retry().limit_max_s
+CREDENTIALS_OPEN_S = Breaker().credentials_open_s
 
 
 def rows(*names, **more):

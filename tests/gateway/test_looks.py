@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import random
 
 import pytest
 
@@ -26,10 +28,11 @@ class Draws:
     def __init__(self, *values):
         self.values = list(values)
         self.taken = 0
+        self.otherwise = lambda: 0.5
 
     def __call__(self):
         self.taken += 1
-        return self.values.pop(0) if self.values else 0.5
+        return self.values.pop(0) if self.values else self.otherwise()
 
 
 async def rounds(draws, count=5):
@@ -38,8 +41,8 @@ async def rounds(draws, count=5):
     await settled(lambda: draws.taken >= before + count)
 
 
-def looked_at(work, *names, **settings):
-    clock, draws = HeldClock(), Draws()
+def looked_at(work, *names, draws=None, **settings):
+    clock, draws = HeldClock(), draws or Draws()
 
     async def main():
         async with rig(*(names or ("a",)), clock=clock, random=draws, health=ACTIVE, **settings) as gateway:
@@ -77,17 +80,23 @@ def test_g18_who_has_traffic_is_not_looked_at():
 
 
 def test_g18_looks_are_spread_out_by_chance():
-    async def work(gateway, clock, draws):
-        looks = []
-        for _ in range(200):
-            clock.pass_s(1.0)
-            before = (gateway["a"].looks, gateway["b"].looks)
-            await rounds(draws, 3)
-            looks.append((gateway["a"].looks - before[0], gateway["b"].looks - before[1]))
-        assert 8 <= gateway["a"].looks <= 20
-        assert 8 <= gateway["b"].looks <= 20
+    chance = random.Random(18)
 
-    looked_at(work, "a", "b")
+    async def work(gateway, clock, draws):
+        draws.otherwise = chance.random
+        moments = {name: [] for name in "abcd"}
+        for second in range(150):
+            clock.pass_s(1.0)
+            before = {name: gateway[name].looks for name in moments}
+            await rounds(draws, 3)
+            for name, found in moments.items():
+                found.extend([second] * (gateway[name].looks - before[name]))
+        gaps = {after - before for found in moments.values() for before, after in itertools.pairwise(found)}
+        assert len({found[0] for found in moments.values()}) >= 3
+        assert len(gaps) >= 3
+        assert all(0.8 * INTERVAL_S - 2 <= gap <= 1.2 * INTERVAL_S + 3 for gap in gaps)  # rounds are not exact
+
+    looked_at(work, "a", "b", "c", "d", draws=Draws(*(chance.random() for _ in range(100))))
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405, 429])
@@ -131,15 +140,24 @@ def test_g18_an_idle_provider_that_fails_its_looks_is_unhealthy_and_comes_back_b
     looked_at(work)
 
 
-def test_g18_a_provider_whose_list_is_fine_and_whose_calls_fail_stays_unhealthy():
+def test_g18_a_provider_whose_list_is_fine_and_whose_calls_fail_stays_unhealthy(monkeypatch):
+    monkeypatch.setitem(ACTIVE, "interval_s", 1.0)
+
     async def work(gateway, clock, draws):
         gateway["a"].fault = "malformed"  # chat alone: the list of models is answered
         for _ in range(3):
             await gateway.ask()
         assert state(gateway) == "unhealthy"
-        for _ in range(9):  # within the window of the calls nothing that a look says counts
-            clock.pass_s(1.0)
+        before = gateway["a"].looks
+        for _ in range(7):  # within the window of the calls nothing that a look says counts
+            clock.pass_s(1.3)
             await rounds(draws, 3)
+        assert gateway["a"].looks - before >= 6
+        assert state(gateway) == "unhealthy"
+        while state(gateway) != "healthy":  # nobody calls it any more: looks may bring it back
+            clock.pass_s(1.3)
+            await rounds(draws, 3)
+        await gateway.ask()  # and the first call that fails takes that back at once
         assert state(gateway) == "unhealthy"
 
     looked_at(work, "a", "b", breaker={"consecutive_failures": 100})

@@ -13,7 +13,10 @@ from control_helpers import HeldClock
 from leeward.errors import Unavailable
 from leeward.gateway.records import AttemptRecord, Caller, RequestRecord
 from leeward.gateway.telemetry import spans_of
+from leeward.server.app import Application
+from leeward.server.logs import quiet
 from leeward.server.own_telemetry import REPORT_EVERY_S, TASKS_MAX, OwnTelemetry
+from leeward.settings.tree import Settings
 from server_process import ServerProcess
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -127,6 +130,27 @@ def test_at_the_end_nobody_waits_longer_than_is_said():
         assert lines[0][1]["reason"] == "the server stops, and the log is too slow"
 
     with_road(work)
+
+
+def test_i12_at_the_end_spans_are_handed_over_and_waited_for_once_no_request_runs(tmp_path):
+    done = []
+
+    class Part:
+        async def stop(self):
+            done.append("gateway")
+
+        def flush(self):
+            done.append("flush")
+
+        async def settled(self, timeout_s):
+            assert timeout_s > 0
+            done.append("settled")
+
+    application = Application(Settings(), tmp_path, quiet)
+    application.gateway = application._spans = application._own = Part()
+    asyncio.run(application._end_gateway())
+
+    assert done == ["gateway", "flush", "settled"]
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 __all__ = ["Answered", "Core", "no_route"]
 
 
+_NOTHING_MORE = {"index": 0, "delta": {}, "finish_reason": None}  # a list without choices breaks careless readers
+
+
 class Answered(msgspec.Struct, frozen=True):
     """A whole answer: JSON, and what is said of it in headers."""
 
@@ -278,7 +281,11 @@ def _send_substitute(substitute: Substitute, attempts: int, sink: Sink, *, with_
         )
         sink.data(as_stream(substitute.body, with_usage=with_usage))
     else:
-        sink.data(b"data: " + msgspec.json.encode({"object": "chat.completion.chunk", "choices": [], **note}) + b"\n\n")
+        sink.data(
+            b"data: "
+            + msgspec.json.encode({"object": "chat.completion.chunk", "choices": [_NOTHING_MORE], **note})
+            + b"\n\n"
+        )
     sink.data(DONE)
     sink.end()
 

@@ -93,6 +93,7 @@ class GatewayAlone:
             spend=Spend(None, clock=self.clock, report=self.report),
             report=self.report,
             further=(self._telemetry, self._reports),
+            reloads=("gateway.", "server.keys."),
             telemetry_lost=lambda: self._telemetry.lost,
             reports=self._reports.counts,
         )

@@ -6,7 +6,7 @@ The same part serves beside the telemetry pipeline and alone (`serve --only gate
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from leeward.errors import ConfigError, ProtocolError
 from leeward.gateway.core import Core
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["GatewayPart"]
 
 
-_RELOADED: Final = ("gateway.",)
-
-
 class GatewayPart:
     """Built once; `start` and `stop` on the loop that serves."""
 
@@ -55,7 +52,9 @@ class GatewayPart:
         further: tuple[Observer, ...] = (),
         telemetry_lost: Callable[[], int] = lambda: 0,
         reports: Mapping[str, int] | None = None,
+        reloads: tuple[str, ...] = ("gateway.",),
     ) -> None:
+        self._reloads = reloads  # which settings a reload takes over; the others need a restart
         self._settings = settings
         self._report = report
         self._telemetry_lost = telemetry_lost
@@ -159,7 +158,7 @@ class GatewayPart:
         self._idempotency.kept_s = fresh.gateway.idempotency_s
         self._idempotency.bytes_max = fresh.gateway.idempotency_bytes_max
         self._settings = fresh
-        needs_restart = [line for line in said if not line.startswith(_RELOADED)]
+        needs_restart = [line for line in said if not line.startswith(self._reloads)]
         self._report("reloaded", {"changes": said, "need_a_restart": needs_restart})
         return fresh
 
