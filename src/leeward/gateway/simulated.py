@@ -250,6 +250,8 @@ class _Connection(asyncio.Protocol):
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._provider.connections += 1
         self._provider._connections.add(self)  # noqa: SLF001 - the other half of the provider
+        if self._provider._server is None:  # noqa: SLF001 - it has stopped while this one was on its way
+            self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         if self._timer is not None:
@@ -328,7 +330,8 @@ class _Connection(asyncio.Protocol):
     def _step(self) -> None:
         """Write what is next, and see when to go on."""
         script = self._script
-        assert script is not None
+        if script is None:
+            return  # the connection was ended between two steps
         if self._full:
             self._held = True
             return
