@@ -20,6 +20,7 @@ from queue import SimpleQueue
 from typing import NamedTuple
 
 from mutants_of_client import CLIENT
+from mutants_of_gateway import GATEWAY
 from mutants_of_parts import PARTS
 from mutants_of_wires import WIRES
 
@@ -27,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 WATCHDOG_S = 120
 GREEN_WATCHDOG_S = 1200
 WORKERS = 2
-COPIED = ("src", "tests", "pyproject.toml")
+COPIED = ("src", "tests", "docs", "pyproject.toml")
 
 
 class Mutant(NamedTuple):
@@ -127,7 +128,7 @@ MUTANTS = (
     # The end.
     Mutant(f"{SERVER}/serve.py", "        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_s / 2)),\n", "",
            f"{END}::test_i12_a_request_that_never_ends_does_not_keep_the_server[numbers0]"),
-    *(Mutant(*row) for row in (*CLIENT, *PARTS, *WIRES)),
+    *(Mutant(*row) for row in (*CLIENT, *GATEWAY, *PARTS, *WIRES)),
 )  # fmt: skip
 
 

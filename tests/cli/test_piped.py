@@ -32,6 +32,7 @@ CALLS = {
     "leeward config": [],
     "leeward config show": ["--origin"],
     "leeward config check": [],
+    "leeward config schema": [],
     "leeward spool": [],
     "leeward spool status": [],
     "leeward spool flush": ["--timeout", "5"],
@@ -45,7 +46,14 @@ CALLS = {
     "leeward doctor": [],
     "leeward completion": ["bash"],
 }
-SILENT = {"leeward", "leeward completion", "leeward demo", "leeward serve", "leeward chaos serve"}
+SILENT = {
+    "leeward",
+    "leeward completion",
+    "leeward config schema",
+    "leeward demo",
+    "leeward serve",
+    "leeward chaos serve",
+}
 SILENT_ON_FAILURE = {"leeward keys", "leeward config", "leeward spool", "leeward chaos"}
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 import urllib.error
@@ -71,16 +73,22 @@ class Log:
     """The lines of a running gateway's log, as they come."""
 
     def __init__(self, started) -> None:
-        self._stream = started.process.stderr
         self.seen: list[dict] = []
+        self._lines: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._read, args=(started.process.stderr,), daemon=True).start()
+
+    def _read(self, stream) -> None:
+        for line in stream:
+            self._lines.put(line)
 
     def until(self, event: str) -> dict:
-        for line in self._stream:
-            if line.startswith("{"):
-                self.seen.append(json.loads(line))
-                if self.seen[-1]["event"] == event:
-                    return self.seen[-1]
-        raise AssertionError(f"{event} did not come: {self.seen}")
+        deadline_s = time.monotonic() + LIMIT_S
+        while not self.seen or self.seen[-1]["event"] != event:
+            try:
+                self.seen += _lines(self._lines.get(timeout=max(0.0, deadline_s - time.monotonic())))
+            except queue.Empty:
+                raise AssertionError(f"{event} did not come: {self.seen}") from None
+        return self.seen[-1]
 
 
 def test_a_key_made_for_it_gets_an_answer_and_it_writes_nothing(home):
@@ -176,7 +184,8 @@ def test_sighup_goes_over_to_another_configuration_whole_and_says_what_changed(h
         assert any("a2" in line for line in told["changes"])
         assert told["need_a_restart"] == []
         assert (status, answer["model"]) == (200, "a2")
-        assert gateway.stop().code == 0
+        gateway.process.send_signal(signal.SIGINT)
+        assert gateway.process.wait(LIMIT_S) == 0
 
 
 def test_sighup_with_a_configuration_that_is_wrong_keeps_the_old_one_and_says_why(home):
@@ -194,7 +203,8 @@ def test_sighup_with_a_configuration_that_is_wrong_keeps_the_old_one_and_says_wh
         assert told["path"].startswith("leeward.toml:")
         assert "did you mean retry?" in told["fix"]
         assert (status, answer["model"]) == (200, "a1")
-        assert gateway.stop().code == 0
+        gateway.process.send_signal(signal.SIGINT)
+        assert gateway.process.wait(LIMIT_S) == 0
 
 
 def test_sighup_makes_and_takes_keys(home):

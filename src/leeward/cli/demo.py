@@ -1,21 +1,18 @@
 """`leeward demo`: a server with two simulated providers, and a small application that asks and reports to it.
 
-Nothing is to be set up, and nothing of a leeward.toml's gateway is used: nobody's provider is called. Its data is apart from any real server's, in a folder that bears the demo's mark; `--reset` removes no other folder.
+Nothing is to be set up, and nothing of a leeward.toml's gateway is used: nobody's provider is called. Its data is apart
+from any real server's, in a folder that bears the demo's mark; `--reset` removes no other folder.
 """
 
 from __future__ import annotations
 
-import asyncio
-import datetime
 import os
-import random
 import shlex
 import shutil
-import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -28,9 +25,6 @@ from leeward.settings import find
 from leeward.version import VERSION
 
 if TYPE_CHECKING:
-    from leeward.cli.switch import Switch
-    from leeward.cli.traffic import Traffic
-    from leeward.settings.gateway import Gateway
     from leeward.settings.load import Loaded
 
 __all__ = ["MARK", "command"]
@@ -38,9 +32,6 @@ __all__ = ["MARK", "command"]
 MARK: Final = "demo.txt"
 FOLDER: Final = "demo"
 PORTS_TRIED_MAX: Final = 20
-PRIMARY: Final = "primary"
-PACE_S: Final = 0.03  # between two words of a stream, so that one can watch it
-SWITCH_KEY: Final = "b"
 
 
 @make("demo", "leeward demo", "leeward demo --reset")
@@ -92,109 +83,30 @@ def _mark(directory: Path) -> None:
     mark.write_text("The data of leeward demo. `leeward demo --reset` removes this folder.\n", encoding="utf-8")
 
 
-def _gateway() -> Gateway:
-    """Two providers that are none, and a route over both; impatient, so that a fault is seen to pass."""
-    from leeward.cli.traffic import MODEL
-    from leeward.settings.gateway import Breaker, Gateway, Health, Model, Provider, Route
-
-    names = (PRIMARY, "secondary")
-    priced: dict[str, str | Model] = {MODEL: Model(name=MODEL, input_price=0.5, output_price=1.5)}
-    return Gateway(
-        first_token_timeout_s=3.0,
-        stall_timeout_s=5.0,
-        deadline_s=20.0,
-        breaker=Breaker(open_s=2.0, open_max_s=8.0),
-        health=Health(interval_s=2.0),
-        providers=tuple(Provider(name=name, kind="simulated", models=priced) for name in names),
-        routes=(Route(model=MODEL, providers=names, fallback=("cache", "stale-cache", "static")),),
-    )
-
-
 def _run(loaded: Loaded, directory: Path, *, verbose: bool) -> None:
-    from msgspec.structs import replace
-
     from leeward.cli.hosting import host
-    from leeward.cli.keyless import OTLP_PORT, Keyless, try_listen
-    from leeward.cli.keypress import KeyPresses, can_listen
+    from leeward.cli.keyless import try_listen
+    from leeward.cli.keypress import can_listen
 
     listener = _listen(loaded)
     keyless_listener = try_listen()
 
-    from leeward.cli.traffic import Door, Traffic
-    from leeward.sender.client import Client
-    from leeward.server.app import Application
+    from leeward.cli.demo_server import DemoServer
     from leeward.server.logs import json_lines, quiet
 
-    traffic: list[Traffic] = []
-    tasks: list[asyncio.Task[None]] = []
-
-    class Demo(Application):
-        """The server, which tells the traffic when it stops, and takes OpenTelemetry's default port without a key."""
-
-        keyless: Keyless | None = None
-        switch: Switch | None = None
-
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            if self.keyless is None:
-                await super().__call__(scope, receive, send)
-            else:
-                await self.keyless(super().__call__, scope, receive, send)
-
-        def stopping(self) -> None:
-            super().stopping()
-            for source in traffic:
-                source.stop()
-
-        async def reload(self) -> None:
-            """Stop: there is no configuration to read again, so SIGHUP is a terminal that was closed."""
-            signal.raise_signal(signal.SIGTERM)
-
-        async def stop(self) -> None:
-            keys.stop()
-            for task in tasks:
-                task.cancel()
-            if self.switch is not None:
-                self.switch.end()
-            await super().stop()
-
-    def pressed(key: str) -> None:
-        if key == SWITCH_KEY and application.switch is not None:
-            tasks.append(asyncio.get_running_loop().create_task(application.switch.toggle()))
+    server = DemoServer(loaded.settings, directory, json_lines() if verbose else quiet)
 
     async def ready(url: str) -> None:
-        found = _keys(directory)
-        client = Client(
-            found["write"], url, disabled=False, spool_dir=str(directory / "spool"), app=f"leeward-demo/{VERSION}"
-        )
-        application.keyless = Keyless(OTLP_PORT, found["write"]) if keyless_listener else None
-        homes = application.gateway.core.homes
-        for provider in homes.simulated.values():
-            provider.pace_s = PACE_S
-        traffic.append(Traffic(client, Door(url, found["chat"]).ask, random.Random()))  # noqa: S311 - it makes up a demo, not a secret
-        listens = can_listen()
-        link = await application.control.create_sign_in_link(scope="admin")  # the page has a switch, too
-        _say_ready(url, link, found["chat"], directory, takes_otlp=keyless_listener is not None, listens=listens)
-        traffic[0].start()
+        keys, listens = _keys(directory), can_listen()
+        link = await server.control.create_sign_in_link(scope="admin")  # the page has a switch, too
+        _say_ready(url, link, keys["chat"], directory, takes_otlp=keyless_listener is not None, listens=listens)
         draws = sys.stderr.isatty() and not verbose
-        switch = Switch(homes.chaos, traffic[0].answers, PRIMARY, draws=draws, now=_time_of_day)
-        application.switch = switch
-        loop = asyncio.get_running_loop()
-        tasks.append(loop.create_task(switch.watch()))
-        if listens:
-            keys.start(loop)
+        server.begin(url, keys, takes_otlp=keyless_listener is not None, listens=listens, draws=draws)
 
-    from leeward.cli.switch import Switch
-
-    settings = replace(loaded.settings, gateway=_gateway())
-    application = Demo(settings, directory, json_lines() if verbose else quiet, demo=True)
-    keys = KeyPresses(pressed)
     try:
-        host(application, listener, ready, further=[keyless_listener] if keyless_listener else ())
+        host(server, listener, ready, further=[keyless_listener] if keyless_listener else ())
     finally:
-        keys.stop()
-        for source in traffic:
-            source.stop()
-            source.join()
+        server.join()
     talk("stopped; the data stays for the next time")
 
 
@@ -203,10 +115,6 @@ def _keys(directory: Path) -> dict[str, str]:
     if not {"write", "chat"} <= keys.keys():
         raise ConfigError("the demo's keys are gone", code="no_key", where=str(directory), fix="leeward demo --reset")
     return keys
-
-
-def _time_of_day() -> str:
-    return f"{datetime.datetime.now().astimezone():%H:%M:%S}"
 
 
 def _listen(loaded: Loaded) -> socket.socket:
@@ -231,6 +139,7 @@ def _listen(loaded: Loaded) -> socket.socket:
 
 
 def _say_ready(url: str, secret: str, key: str, directory: Path, *, takes_otlp: bool, listens: bool) -> None:
+    from leeward.cli.demo_server import PRIMARY, SWITCH_KEY
     from leeward.cli.keyless import OTLP_PORT
     from leeward.cli.traffic import MODEL
 

@@ -13,9 +13,10 @@ from leeward.wire.chat import Answer, ProviderError
 if TYPE_CHECKING:
     from leeward.gateway.transport import TransportError
 
-__all__ = ["NO_CONTENT", "UNTRANSLATABLE", "Outcome", "of_broken_stream", "of_status", "of_transport"]
+__all__ = ["NO_CONTENT", "SLOW_READER", "UNTRANSLATABLE", "Outcome", "of_broken_stream", "of_status", "of_transport"]
 
 UNTRANSLATABLE: Final = "untranslatable"  # into this provider's dialect; another one may take it
+SLOW_READER: Final = "slow_reader"  # the deadline of a stream whose caller did not read
 NO_CONTENT: Final = "no_content"  # as of AnswerReader.end
 NOT_FOUND: Final = 404
 RATE_LIMITED: Final = 429
@@ -67,7 +68,7 @@ class Outcome(msgspec.Struct, frozen=True):
     @property
     def is_failure(self) -> bool:
         """Whether it speaks against the provider's health. A limit has a timer of its own; a caller's mistake is none."""
-        return self.kind in _FAILURES
+        return self.kind in _FAILURES and self.detail != SLOW_READER
 
 
 def of_status(status: int, error: ProviderError, retry_after_s: float | None, at_s: float) -> Outcome:

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from leeward.gateway.outcomes import Outcome, of_broken_stream, of_transport
+from leeward.gateway.outcomes import SLOW_READER, Outcome, of_broken_stream, of_transport
 from leeward.wire.chat import Answer, ProviderError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Stream:
         "_exchange",
         "_fault",
         "_finishing",
+        "_is_paused",
         "_head",
         "_held",
         "_kept",
@@ -67,6 +68,7 @@ class Stream:
         self._kept_bytes_left = keep_bytes_max
         self.ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._finishing = False
+        self._is_paused = False
         self._fault: ProviderError | None = None  # of ours, with its stack: for the log
         self.first_content_s: float | None = None  # when, in monotonic seconds
 
@@ -125,7 +127,7 @@ class Stream:
     def _commit(self, ready: bytes) -> None:
         self._exchange.set_content_by(None)
         self.first_content_s = self._clock_s()
-        self._sink.on_room = self._exchange.resume
+        self._sink.on_room = self._resume
         self._sink.head(200, self._head())
         held, self._held = self._held, []
         self._pass_on(b"".join((*held, ready)))
@@ -135,7 +137,13 @@ class Stream:
             self._kept_bytes_left -= len(data)
             self._kept.append(data)
         if not self._sink.data(data):
+            self._is_paused = True
             self._exchange.pause()
+
+    def _resume(self) -> None:
+        """The reader has taken what there was."""
+        self._is_paused = False
+        self._exchange.resume()
 
     def _on_end(self, error: TransportError | None) -> None:
         if self.ended.done():
@@ -144,6 +152,8 @@ class Stream:
             self._whole()
         elif self._reader.end() == "" and self._reader.error is None:
             self._whole()  # the answer is whole; only the goodbye is missing
+        elif self._is_paused:  # it is the reader who took too long
+            self._settle(of_broken_stream(SLOW_READER, None, self._clock_s(), committed=self.committed))
         else:
             self._settle(of_transport(error, self._clock_s(), status=200, committed=self.committed))
 

@@ -46,13 +46,15 @@ class PushSink:
 
     def data(self, data: bytes) -> bool:
         """Write, or keep while the buffer is full."""
-        connection = self._connection
-        if self._kept or connection.flow.write_paused:
+        if self._kept or not self._has_room():
             self._keep(data)
             return False
         if data:
             self._push({"type": "http.response.body", "body": data, "more_body": True})
-        return not connection.flow.write_paused
+        if self._has_room():
+            return True
+        self._keep(b"")  # this very piece filled it: ask to be told when there is room
+        return False
 
     def end(self) -> None:
         """End the answer, once all of it is written."""
@@ -73,6 +75,9 @@ class PushSink:
         if self._kept:
             self._all_written = asyncio.get_running_loop().create_future()
             await self._all_written
+
+    def _has_room(self) -> bool:
+        return not self._connection.flow.write_paused
 
     def _keep(self, data: bytes) -> None:
         self._kept.append(data)

@@ -19,13 +19,24 @@ from served import ADMIN_KEY, served, settings_with
 from upstreams import CLOSE, answer, serving
 
 KEY = "sk-canary-9f8e7d6c5b4a3928"
-PROMPT = 'Zebraquokka said "Größenwahn 47110" on 秘密の計画'
+PROMPT = 'Zebraquokka said "Größenwahn 470815112233" on 秘密の計画'
 # Any of these in what is told is a piece of the key or of the prompt.
-CANARIES = ("ebraquokka", "braquo", "quokka", "wahn", "47110", "秘密", "計画", "9f8e7d6c", "6c5b4a39", "5a656272")
+CANARIES = (
+    "ebraquokka",
+    "braquo",
+    "quokka",
+    "wahn",
+    "470815112233",
+    "秘密",
+    "計画",
+    "9f8e7d6c",
+    "6c5b4a39",
+    "5a656272",
+)
 ESCAPED = "".join(f"\\u{ord(sign):04x}" if sign.isalpha() else sign for sign in "Zebraquokka")
 QUOTES = f"{KEY} {' '.join(KEY)} {PROMPT} {ESCAPED} Zebra-quokka Z%65braquokka Gro\u0308ßenwahn Gr&ouml;&szlig;enwahn"
-ERROR = {"message": QUOTES, "code": "zebraquokka_47110", "type": KEY, "param": "messages[0].Zebraquokka"}
-HEADERS = f"x-request-id: {KEY}\r\nx-zebraquokka: Zebraquokka 47110\r\nretry-after: Zebraquokka\r\n".encode()
+ERROR = {"message": QUOTES, "code": "zebraquokka_470815112233", "type": KEY, "param": "messages[0].Zebraquokka"}
+HEADERS = f"x-request-id: {KEY}\r\nx-zebraquokka: Zebraquokka 470815112233\r\nretry-after: Zebraquokka\r\n".encode()
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n" + HEADERS + b"\r\n"
 
 

@@ -31,7 +31,8 @@ _ATTEMPTS: Final = {
     "busy": "no connection to it was free",
     "credentials": "key refused",
     "unavailable_model": "model not there",
-    "refused": "request refused (4xx)",
+    "refused": "request refused (400, 413, 422)",
+    "declined": "declined (another 4xx)",
     "cut": "cut in mid-answer",
     "cancelled": "caller left",
 }
