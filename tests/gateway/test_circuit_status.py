@@ -48,6 +48,7 @@ def test_it_is_said_since_when_it_is_not_closed_through_every_probe_that_fails(r
     rig.settle("server_error", 3)
     rig.clock.sleep(6.1)
     assert (rig.model.breaker, rig.model.not_closed_for_s) == ("half-open", 6.1)
+    rig.circuits.looked("a", True, rig.clock.now_s)
     rig.settle("timeout")
     assert (rig.model.breaker, rig.model.why, rig.model.not_closed_for_s) == ("open", "probe_failed", 6.1)
 

@@ -255,12 +255,23 @@ def test_threads_that_share_a_health_do_not_break_it():
     assert health.state(200) == "healthy"
 
 
+def test_g18_a_look_that_fails_is_not_believed_for_a_minute_after_a_good_call():
+    health = Health()
+    health.seen(True, 0)
+    for now_s in range(11, 60, 2):
+        health.probed(False, now_s)
+    assert health.state(60) == "healthy"
+    for now_s in (61, 62, 63):
+        health.probed(False, now_s)
+    assert health.state(63) == "unhealthy"
+
+
 class Model:
     """The rules over a list of all calls."""
 
     def __init__(self):
         self.level, self.good, self.bad, self.calls = 0, 0, 0, []
-        self.sign_s = self.seen_s = -1e9
+        self.sign_s = self.seen_s = self.answered_s = -1e9
         self.raised, self.distrust = False, 1
 
     def forget(self, now_s):
@@ -276,6 +287,8 @@ class Model:
     def seen(self, sign, now_s):
         self.forget(now_s)
         self.sign_s = self.seen_s = now_s
+        if sign != "-":
+            self.answered_s = now_s
         self.calls.append((int(now_s / 2), sign))
         failed, many = self.share("-", now_s)
         slow, _ = self.share("s", now_s)
@@ -303,7 +316,7 @@ class Model:
             self.good = 0
 
     def probed(self, ok, now_s):
-        if now_s - self.seen_s < 10:
+        if now_s - self.seen_s < 10 or (not ok and now_s - self.answered_s < 60):
             return
         self.forget(now_s)
         self.sign_s = now_s

@@ -71,6 +71,9 @@ class Transport:
     def get_extra_info(self, name):
         return None
 
+    def get_write_buffer_size(self):
+        return 0
+
     def pause_reading(self):
         pass
 

@@ -31,7 +31,7 @@ TRIAL_S: Final = 2.0  # a refusal is quick; who has heard none by then may ask, 
 PROBE_WAIT_S: Final = 1.0  # while somebody else's probe is under way
 TRUSTED_S: Final = 60.0  # so long after a good answer, what may be a request's own fault is held to be that
 ABANDONED_S: Final = 0.3
-FORBIDDEN: Final = 403
+ABOUT_ONE_MODEL: Final = frozenset({402, 403})
 LOOK_JITTER: Final = 0.2
 LEASE_SPARE_S: Final = 5.0
 _PHASES: Final = ("closed", "half-open", "open")
@@ -287,7 +287,7 @@ class Circuits:
             circuit.health.seen(False, now_s)
             if outcome.kind == "credentials":
                 circuit.breaker = circuit.breaker.released(permit)
-                self._shut(circuit, now_s, whole_account=outcome.status != FORBIDDEN)
+                self._shut(circuit, now_s, whole_account=outcome.status not in ABOUT_ONE_MODEL)
             else:
                 circuit.breaker = circuit.breaker.failed(permit, now_s, self._random)
         else:
@@ -345,10 +345,13 @@ class Circuits:
 
         403 may be said of one model only.
         """
+        # What may be said of one request only is believed for long when it is said again.
+        breaker = self._settings.breaker
+        for_s = breaker.credentials_open_s if whole_account or refused.told["breaker"] != "closed" else breaker.open_s
         same = [each for each in self._circuits.values() if whole_account and each.account == refused.account]
         for circuit in same if refused in same else [refused, *same]:
             if circuit.told["breaker"] != "refused" or circuit.breaker.state(now_s) != "open":
-                circuit.breaker = circuit.breaker.force_open(now_s, self._settings.breaker.credentials_open_s)
+                circuit.breaker = circuit.breaker.force_open(now_s, for_s)
             if circuit.told["breaker"] != "refused":
                 if circuit.told["breaker"] == "closed":
                     circuit.not_closed_since_s = now_s

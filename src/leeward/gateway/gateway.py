@@ -27,6 +27,7 @@ from leeward.gateway.failures import StreamCut
 from leeward.gateway.records import Caller
 from leeward.gateway.replies import Chunk, ChunkStream, Reply
 from leeward.gateway.sentences import sentence
+from leeward.wire.chat import RequestInvalid
 from leeward.wire.openai_requests import RequestLimits, decode_request
 
 if TYPE_CHECKING:
@@ -147,7 +148,11 @@ class Gateway:
     def _decoded(self, request: Mapping[str, Any], *, stream: bool) -> Any:
         settings = self.core.routes.settings
         limits = RequestLimits(settings.choices_max, settings.output_tokens_max, settings.request_bytes_max)
-        return decode_request(_ENCODE({**request, "stream": stream}), "chat", limits)
+        try:
+            body = _ENCODE({**request, "stream": stream})
+        except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
+            raise RequestInvalid(f"The request cannot be written as JSON: {error}", code="invalid_json") from None
+        return decode_request(body, "chat", limits)
 
 
 def _caller() -> Caller:

@@ -23,7 +23,7 @@ RATE_LIMITED: Final = 429
 _DECLINED: Final = frozenset(range(400, 500)) - {400, 401, 402, 403, 404, 408, 413, 422, 429}
 _REFUSED: Final = frozenset({400, 413, 422})
 _CREDENTIALS: Final = frozenset({401, 402, 403})
-_OF_A_REQUEST: Final = frozenset({402, 403})
+_OF_A_REQUEST: Final = frozenset({402, 403, 404})
 _KINDS: Final[dict[str, AttemptOutcome]] = {
     **dict.fromkeys(("connect_timeout", "head_timeout", "stall", "deadline"), "timeout"),
     "pool_full": "busy",
@@ -63,7 +63,7 @@ class Outcome(msgspec.Struct, frozen=True):
     @property
     def may_be_the_request(self) -> bool:
         """Whether a single request can bring it about at a provider that is well: too dear, flagged, or asking for nothing."""
-        return (self.kind == "credentials" and self.status in _OF_A_REQUEST) or self.detail == NO_CONTENT
+        return self.status in _OF_A_REQUEST or self.detail == NO_CONTENT
 
     @property
     def is_failure(self) -> bool:

@@ -35,6 +35,7 @@ __all__ = ["Received", "SimulatedProvider"]
 HOST: Final = "127.0.0.1"
 REQUEST_BYTES_MAX: Final = 64 << 20
 RECEIVED_KEPT: Final = 100
+ACCEPTING_TURNS: Final = 3  # of the loop, from the listening socket to `connection_made`
 RESET_GAP_S: Final = 0.02  # what was written before a reset has to be out of this process's buffers
 _LINGER_NOT: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)  # closing then sends a RST
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -96,6 +97,7 @@ class SimulatedProvider:
         """The latest requests."""
         self.port = 0
         self._scheme = "http"
+        self._stopped = False
         self.pace_s = pace_s
         self._answers = Answers(name, seed=seed, words=words, events_per_write=events_per_write)
         self._clock = clock or SystemClock()
@@ -145,6 +147,7 @@ class SimulatedProvider:
     async def start(self, port: int = 0, *, tls: ssl.SSLContext | None = None) -> int:
         """Listen on 127.0.0.1, with *tls* behind it; give the port. Raises OSError where it cannot."""
         loop = asyncio.get_running_loop()
+        self._stopped = False
         self._server = await loop.create_server(lambda: _Connection(self, loop), HOST, port, backlog=1024, ssl=tls)
         self.port = self._server.sockets[0].getsockname()[1]
         self._scheme = "http" if tls is None else "https"
@@ -152,9 +155,12 @@ class SimulatedProvider:
 
     async def stop(self) -> None:
         """Listen no more, and end every connection."""
+        self._stopped = True
         if self._server is not None:
             self._server.close()
             self._server = None
+            for _ in range(ACCEPTING_TURNS):  # what was accepted already has yet to be made a connection, and be ended
+                await asyncio.sleep(0)
         for connection in list(self._connections):
             connection.abort()
         while self._connections:  # noqa: ASYNC110 - what is aborted is gone after a pass of the loop or two
@@ -250,7 +256,7 @@ class _Connection(asyncio.Protocol):
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._provider.connections += 1
         self._provider._connections.add(self)  # noqa: SLF001 - the other half of the provider
-        if self._provider._server is None:  # noqa: SLF001 - it has stopped while this one was on its way
+        if self._provider._stopped:  # noqa: SLF001 - while this one was on its way
             self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature

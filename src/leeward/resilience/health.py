@@ -46,6 +46,7 @@ class Health:
     """
 
     __slots__ = (
+        "_answered_s",
         "_asked_s",
         "_bad",
         "_buckets",
@@ -101,6 +102,7 @@ class Health:
         self._buckets: list[list[int]] = []  # number, calls, failed, slow
         self._seen_s = self._sign_s = -inf
         self._asked_s = -inf
+        self._answered_s = -inf  # the last good call
         self._wait_s: float | None = None
 
     def state(self, now_s: float) -> HealthState:
@@ -121,7 +123,9 @@ class Health:
             self._count(ok, slow, now_s)
             if not ok:
                 self._failed()
-            elif slow:
+                return
+            self._answered_s = now_s
+            if slow:
                 self._good = self._bad = 0
                 self._judge()
             else:
@@ -132,6 +136,8 @@ class Health:
         with self._lock:
             if now_s - self._seen_s < self.window_s:
                 return
+            if not ok and now_s - self._answered_s < self.forget_s:
+                return  # what it does is worth more than how it looks
             self._forget(now_s)
             self._sign_s = now_s
             if not ok:

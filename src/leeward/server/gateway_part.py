@@ -146,6 +146,7 @@ class GatewayPart:
         """Read the configuration again and go over to it whole; None: report why not, and keep the old one."""
         try:
             fresh = load()
+            self._check_not_emptied(fresh)
             await self.core.reload(fresh.gateway)
         except ConfigError as error:
             self._report(
@@ -161,6 +162,14 @@ class GatewayPart:
         needs_restart = [line for line in said if not line.startswith(self._reloads)]
         self._report("reloaded", {"changes": said, "need_a_restart": needs_restart})
         return fresh
+
+    def _check_not_emptied(self, fresh: Settings) -> None:
+        """A file that is read while it is written may be empty: that takes nobody's service away."""
+        fix = "was the file half-written? send SIGHUP again; to serve nobody, stop the server"
+        if self._settings.gateway.providers and not fresh.gateway.providers:
+            raise ConfigError("there is no provider any more", fix=fix)
+        if "server.keys." in self._reloads and self._settings.server.keys and not fresh.server.keys:
+            raise ConfigError("there is no key any more", fix=fix)
 
 
 class Bill:

@@ -67,6 +67,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     head_timeout_s = 10.0
     body_timeout_s = 10.0  # of a body that nobody reads any more; one that is read has its reader's time-out
+    reader_timeout_s = 30.0  # without a byte read of an answer that is written
     connections_max = 4096
     on_gone: Callable[[], object] | None = None  # of the request that runs: its client has left
     on_room: Callable[[], None] | None = None  # of the answer that is pushed: the buffer has room again
@@ -77,6 +78,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._body_timer: asyncio.TimerHandle | None = None
+        self._drain_timer: asyncio.TimerHandle | None = None
+        self._unread = 0  # bytes in the write buffer when they were looked at last
         self._in_message = False
         self._in_head = False
         self._fields_bytes = 0
@@ -136,8 +139,21 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """The answer is sent; what is left of its request's body has its time from now."""
         super().on_response_complete()
+        if self._drain_timer is None and self.transport.get_write_buffer_size():
+            self._unread = self.transport.get_write_buffer_size()
+            self._drain_timer = self.loop.call_later(self.reader_timeout_s, self._look_at_reader)
         if self._in_message and self.cycle.response_complete and not self.transport.is_closing():
             self._body_timer = self.loop.call_later(self.body_timeout_s, self.transport.close)
+
+    def _look_at_reader(self) -> None:
+        """What is written must get less: a client that reads nothing holds its answer in our memory."""
+        self._drain_timer = None
+        unread = self.transport.get_write_buffer_size()
+        if unread >= self._unread > 0:
+            self.transport.abort()
+        elif unread:
+            self._unread = unread
+            self._drain_timer = self.loop.call_later(self.reader_timeout_s, self._look_at_reader)
 
     def send_400_response(self, msg: str) -> None:
         """The parser gave up."""
@@ -147,6 +163,9 @@ class LimitedProtocol(HttpToolsProtocol):
         """Forget the timers."""
         self._head_done()
         self._body_done()
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+            self._drain_timer = None
         super().connection_lost(exc)
         if self.on_gone is not None:
             self.on_gone()
