@@ -2,8 +2,9 @@
 
 G, RES, S, W = "src/leeward/gateway", "src/leeward/resilience", "src/leeward/server", "src/leeward/wire"
 ANTHROPIC = f"{W}/anthropic"
-FAILOVER, STORM, CALLERS, RELOAD, SECRETS = (
-    f"tests/faults/gateway/test_g_{name}.py" for name in ("failover", "storm", "callers", "reload", "secrets")
+FAILOVER, STORM, CALLERS, RELOAD, SECRETS, BILLING = (
+    f"tests/faults/gateway/test_g_{name}.py"
+    for name in ("failover", "storm", "callers", "reload", "secrets", "billing")
 )
 OVER_WIRE = "tests/faults/gateway/test_transport_faults.py"
 PLAN, CIRCUITS, OUTCOMES, STREAM, CORE, TARGETS, PROVIDERS, LOOKS, REDACT = (
@@ -260,6 +261,17 @@ GATEWAY = (
      f"{PLAN}::test_g19_one_that_is_not_repeatable_is_asked_once"),
     (f"{G}/exchange.py", "return TransportError(kind, sent=True,", "return TransportError(kind, sent=False,",
      f"{OVER_WIRE}::test_g19_a_reset_at_any_byte_of_the_request_says_that_some_was_sent_and_repeats_only_the_race"),
+    (f"{G}/run.py", "record.maybe_billed = not outcome.never_left and outcome.kind in _MAYBE_BILLED", "record.maybe_billed = False",
+     f"{BILLING}::test_g19_a_call_that_left_and_brought_no_answer_is_counted_as_one_that_may_be_billed[hang]"),
+    (f"{G}/run.py", "record.maybe_billed = not outcome.never_left and outcome.kind in _MAYBE_BILLED", "record.maybe_billed = True",
+     f"{BILLING}::test_g19_a_call_that_was_refused_is_not_counted[429]"),
+    (f"{G}/run.py", "            record.estimate = None\n", "            pass\n", f"{BILLING}::test_g19_a_call_that_never_left_costs_nothing"),
+    (f"{G}/attempt.py", "        record.estimate = Usage(request.needs.prompt_bytes // BYTES_PER_TOKEN)\n", "",
+     f"{BILLING}::test_g19_a_call_that_ran_out_of_time_is_estimated_by_its_prompt_and_stands_in_the_sums"),
+    (f"{G}/attempt.py", "// BYTES_PER_TOKEN, reader.events)", "// BYTES_PER_TOKEN)",
+     f"{BILLING}::test_g8_a_stream_that_its_caller_leaves_is_estimated_by_what_had_come"),
+    (f"{G}/attempt.py", "                provider.headers + self._idempotency_key,\n", "                provider.headers,\n",
+     f"{BILLING}::test_g19_all_calls_of_a_request_bear_one_idempotency_key_and_those_of_another_request_another"),
     (f"{G}/run.py", "        request.attempts.append(record)\n", "",
      f"{FAILOVER}::test_g20_the_calls_on_the_wire_are_the_attempts_in_the_records[json]"),
     # The end, and what it may cost.
