@@ -50,8 +50,8 @@ CURES: Final[dict[str, str]] = {
     # too much
     "rate_limited": "Send less at once, in larger batches; clients that wait for Retry-After lose nothing.",
     "unavailable": "The server could not take it then: look at /health. Clients that try again lose nothing.",
-    "shutting_down": "The server was being stopped: ask again; a balancer that looks at /readyz sends nothing by then.",
-    "unknown_fault": "leeward chaos faults lists the faults that can be switched on.",
+    "shutting_down": "The server was being stopped: ask again. A balancer that looks at /readyz sends nothing then.",
+    "unknown_fault": "Choose one that there is: leeward chaos faults lists the faults that can be switched on.",
     "shed": "The server had too much to do and took what tells of trouble first: send less, or give it more cores.",
     "payload_too_large": "Split it: fewer items in a request; or raise the limit of its protocol's bodies under [server].",
     "batch_too_large": "Send fewer events in a batch.",

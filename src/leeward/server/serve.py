@@ -13,7 +13,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import uvicorn
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
+    from leeward.server.logs import Report
     from leeward.settings.tree import Settings
 
 __all__ = ["bind", "loop_factory", "serve"]
@@ -40,6 +41,7 @@ class Served(Protocol):
 
     settings: Settings
     data_dir: Path
+    report: Report
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
@@ -112,7 +114,7 @@ async def serve(
     with stop.on_signals():
         try:
             await application.start()
-            stop.reloads(asyncio.get_running_loop(), application.reload)
+            stop.reloads(asyncio.get_running_loop(), application)
             gc.collect()
             gc.freeze()  # what was built at start stays: the collector need not look at it again
             gc.set_threshold(GC_THRESHOLD)
@@ -172,7 +174,7 @@ class _Stop:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def reloads(self, loop: asyncio.AbstractEventLoop, reload: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def reloads(self, loop: asyncio.AbstractEventLoop, application: Served) -> None:
         """From now on SIGHUP reads the configuration again. One at a time, in the order they were asked for."""
         if sys.platform == "win32":
             return
@@ -180,7 +182,11 @@ class _Stop:
 
         async def one() -> None:
             async with turn:
-                await reload()
+                try:
+                    await application.reload()
+                except Exception as error:
+                    # Boundary: a fault of ours in here must be seen, and the next signal be heard.
+                    application.report("reload_failed", {"error": error})
 
         def ask() -> None:
             task = loop.create_task(one())
