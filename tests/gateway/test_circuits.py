@@ -429,3 +429,92 @@ class Permits(RuleBasedStateMachine):
 
 TestPermits = Permits.TestCase
 TestPermits.settings = settings(max_examples=60, stateful_step_count=30)
+
+
+def test_a_stream_that_probes_lets_the_others_in_with_its_first_word_and_may_still_be_cut():
+    rig = Rig()
+    for _ in range(3):
+        rig.settle("server_error")
+    rig.clock.sleep(7)
+    probe = rig.admit().permit
+    assert rig.admit().permit is None
+    rig.circuits.heard(rig.targets[0], probe)
+    assert rig.status().breaker == "closed"
+    assert rig.admit().permit is not None
+    rig.settle("cut", permit=probe)
+    assert rig.status().failures == 4
+
+
+def test_a_probe_that_takes_long_does_not_keep_the_last_provider_from_everybody():
+    rig = Rig()
+    for _ in range(3):
+        rig.settle("server_error")
+    rig.clock.sleep(7)
+    assert rig.admit().permit is not None
+    assert rig.circuits.force(rig.targets[:1], rig.now_s) is None
+    rig.clock.sleep(1.1)
+    forced = rig.circuits.force(rig.targets[:1], rig.now_s)
+    assert forced is not None
+    rig.circuits.settle(*forced, Outcome("server_error", at_s=rig.now_s))
+    assert rig.status().breaker == "half-open"
+
+
+def test_callers_who_leave_a_silent_provider_prefer_another_and_shut_nothing():
+    rig = Rig()
+    for _ in range(3):
+        began_s, ticket = rig.now_s, rig.admit().permit
+        rig.clock.sleep(0.5)
+        rig.circuits.settle(rig.targets[0], ticket, Outcome("cancelled", at_s=began_s))
+    assert rig.status().breaker == "closed"
+    assert rig.status().health == "unhealthy"
+    assert list(rig.circuits.order(rig.targets, rig.now_s)) == [rig.targets[1], rig.targets[0]]
+
+
+def test_callers_who_leave_while_others_are_answered_say_nothing():
+    rig = Rig()
+    for _ in range(5):
+        began_s, ticket = rig.now_s, rig.admit().permit
+        rig.clock.sleep(0.5)
+        rig.settle("ok", first_s=0.1)
+        rig.circuits.settle(rig.targets[0], ticket, Outcome("cancelled", at_s=began_s))
+    assert rig.status().health == "healthy"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"kind": "credentials", "status": 403},
+        {"kind": "credentials", "status": 402},
+        {"kind": "unavailable_model", "status": 404},
+        {"kind": "bad_answer", "detail": "no_content"},
+    ],
+    ids=str,
+)
+def test_what_one_request_can_bring_about_is_not_held_against_a_provider_that_answers_others(told):
+    rig = Rig()
+    rig.settle("ok", first_s=0.1)
+    for _ in range(5):
+        rig.settle(**told)
+    assert rig.status().breaker == "closed"
+    assert rig.status().health == "healthy"
+    rig.clock.sleep(61)
+    for _ in range(3):
+        if rig.admit().permit is not None:
+            rig.settle(**told)
+    assert rig.status().breaker == "open"
+
+
+def test_a_model_that_is_forbidden_takes_no_other_model_along():
+    rig = Rig()
+    rig.settle("credentials", status=403)
+    assert [model.breaker for model in rig.circuits.status(rig.routes)[0].models] == ["open", "closed"]
+
+
+def test_one_that_others_are_preferred_to_is_asked_first_now_and_then():
+    rig = Rig()
+    for _ in range(3):
+        rig.circuits.looked("a", False, rig.now_s)
+    rig.admit()
+    assert list(rig.circuits.order(rig.targets, rig.now_s)) == [rig.targets[1], rig.targets[0]]
+    rig.clock.sleep(10)
+    assert list(rig.circuits.order(rig.targets, rig.now_s)) == list(rig.targets)

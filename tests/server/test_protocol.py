@@ -71,8 +71,14 @@ class Transport:
     def get_extra_info(self, name):
         return None
 
+    unread = 0
+    aborted = False
+
     def get_write_buffer_size(self):
-        return 0
+        return self.unread
+
+    def abort(self):
+        self.aborted = self.closed = True
 
     def pause_reading(self):
         pass
@@ -243,3 +249,16 @@ def test_limits_that_are_not_given_are_the_defaults():
 
     assert issubclass(kind, LimitedProtocol)
     assert (kind.head_timeout_s, kind.connections_max, kind.body_timeout_s) == (1, 2, 10.0)
+
+
+def test_g9_an_answer_that_nobody_reads_is_held_for_a_while_and_no_longer(run):
+    async def story(connection):
+        connection.transport.unread = 1_000
+        await connection.send(GET)
+        connection.transport.unread = 600
+        connection.loop.pass_s(30)
+        assert not connection.transport.aborted, "some of it was read"
+        connection.loop.pass_s(30)
+        assert connection.transport.aborted
+
+    played(run, story)
