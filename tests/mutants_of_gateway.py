@@ -20,6 +20,12 @@ BAD_BYTES = "test_g10_bytes_that_are_no_answer_are_refused_with_a_reason_and_the
 NO_HEADER = "test_g13_a_header_that_would_be_another_or_is_not_the_caller_s_is_refused"
 
 GATEWAY = (
+    ("src/leeward/server/push.py", '        self._keep(b"")  # this very piece filled it: ask to be told when there is room\n', "",
+     "tests/server/test_push.py::test_g9_the_piece_that_fills_the_buffer_asks_to_be_told_of_room"),
+    ("src/leeward/server/push.py", "self._reader_timeout_s, self._connection.transport.abort)", "self._reader_timeout_s, _nothing)",
+     "tests/server/test_push.py::test_g9_a_reader_who_takes_nothing_loses_the_connection"),
+    ("src/leeward/server/protocol.py", "        if unread >= self._unread > 0:\n", "        if False:\n",
+     "tests/server/test_protocol.py::test_g9_an_answer_that_nobody_reads_is_held_for_a_while_and_no_longer"),
     # A provider fails: another one is asked, in time.
     (f"{G}/plan.py", "        if outcome.is_final or now_s >= deadline_s:\n            return", "        if True:\n            return",
      f"{FAILOVER}::test_g1_every_answer_is_good_while_one_provider_is[500-json-asyncio]"),

@@ -123,7 +123,10 @@ class StreamReader:
         except BadAnswer as error:
             self.error = ProviderError(code="bad_event", message=str(error))
             return b""
-        return b"".join([event for event in events if self._passes(event)])
+        passed = b"".join([event for event in events if self._passes(event)])
+        if self._events.flooded and self.error is None and not self.done:
+            self._failed("too many events in a row have no data")
+        return passed
 
     def end(self) -> str:
         """Whether the stream was a whole answer: "", or "error", "cut_event", "no_finish", "no_content"."""

@@ -28,7 +28,7 @@ _LF = 0x0A
 class Events:
     """The splitter of one stream."""
 
-    __slots__ = ("_after_cr", "_at_start", "_empty", "_searched", "_tail", "event_bytes_max")
+    __slots__ = ("_after_cr", "_at_start", "_empty", "_searched", "_tail", "event_bytes_max", "flooded")
 
     def __init__(self, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
         self.event_bytes_max = event_bytes_max
@@ -36,6 +36,7 @@ class Events:
         self._searched = 0  # bytes of the tail in which no end begins
         self._at_start = True
         self._empty = 0  # events without data, in a row
+        self.flooded = False  # by events without data: nothing more is taken
         self._after_cr = False  # the last event ended in a CR: a LF that follows is still its end
 
     @property
@@ -51,12 +52,15 @@ class Events:
         Raises:
             BadAnswer: an event is larger than is allowed, or too many in a row have no data.
         """
+        if self.flooded:
+            raise BadAnswer(f"more than {EMPTY_MAX:,} events in a row have no data")
         events = self._split(data)
         if events and events[-1][:1] in _NO_DATA:
-            for event in events:
+            for place, event in enumerate(events):
                 self._empty = self._empty + 1 if event[:1] in _NO_DATA else 0
-            if self._empty > EMPTY_MAX:
-                raise BadAnswer(f"more than {EMPTY_MAX:,} events in a row have no data")
+                if self._empty > EMPTY_MAX:
+                    self.flooded = True  # what came before is still given out
+                    return events[:place]
         elif events:
             self._empty = 0
         return events

@@ -100,6 +100,7 @@ def test_g17_a_smaller_model_is_that_of_the_configuration_the_request_began_with
             await found.core.reload(version(found, 2, "b"))
             assert (await asked).provider == "a"
             found["b"].fault = Fault(mode="malformed")
+            found["a"].fault = None  # it would answer, if anybody asked it
             asked = asyncio.ensure_future(found.ask())
             await asyncio.sleep(0)
             await found.core.reload(version(found, 3, "a"))
