@@ -101,7 +101,8 @@ def test_one_probe_decides():
     assert (rig.admit().why, rig.admit().wait_s) == ("open", 1.0)
     rig.settle("ok", permit=probe, first_s=0.1)
     assert rig.status().breaker == "closed"
-    assert rig.changes[-1][2:4] in {("breaker", "closed"), ("health", "degraded")}
+    assert [change[2:4] for change in rig.changes[-2:]] == [("breaker", "closed"), ("health", "healthy")]
+    assert list(rig.circuits.order(rig.targets, rig.now_s)) == list(rig.targets), "it has its place again"
 
 
 # -- limits

@@ -137,7 +137,7 @@ def create(
     "leeward keys config --scope read --json | jq -r .toml",
 )
 @click.option("--scope", type=click.Choice(SCOPES), default="chat", help=f"{_MEANINGS} [chat]")
-@click.option("--name", metavar="TEXT", default="", help="What it is for, in metrics and logs [its number].")
+@click.option("--name", metavar="TEXT", default="", help="What it is for; spans and limits know it by that.")
 @_limit_options(*_OF_GATEWAY)
 @click.option("--json", "as_json", is_flag=True, help="key, name, scope, sha256 and toml.")
 def config(*, scope: str, name: str, as_json: bool, **limits: float | None) -> None:

@@ -380,6 +380,9 @@ class Circuits:
         """Tell what has changed."""
         phase = circuit.breaker.state(now_s)
         if phase != circuit.told["breaker"] and not (circuit.told["breaker"] == "refused" and phase == "open"):
+            if phase == "closed":  # a probe has shown that it is well; what was counted before is over
+                circuit.health = Health()
+                _set_health(circuit.health, self._settings.health)
             if phase == "closed" or circuit.told["breaker"] == "closed":
                 circuit.not_closed_since_s = None if phase == "closed" else now_s
             circuit.told["breaker"] = phase

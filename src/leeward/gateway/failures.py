@@ -70,7 +70,7 @@ class DeadlineExceeded(GatewayError, Unavailable):
     status = 504
 
 
-class AllCircuitsOpen(GatewayError, CircuitOpen):
+class AllCircuitsOpen(GatewayError, CircuitOpen, Unavailable):
     """Every provider failed lately and is left alone for a while; none was asked."""
 
     code = "providers_unavailable"

@@ -196,13 +196,16 @@ def refusal(request: Request, error: LeewardError) -> Response:
     headers: Headers = [JSON]
     if request.method == "POST":  # of those that ask providers; none was asked
         headers += answer_headers("none", 0)
-    if error.code == "spend_limit_reached":  # of a day: their SDKs would wait a minute, twice
+    if error.code in {"spend_limit_reached", "rate_limit_exceeded"}:  # their SDKs would wait a minute, in silence
         headers.append(DO_NOT_REPEAT)
     if isinstance(error, ProtocolError):
         status = error.status
         param = error.param if isinstance(error, RequestInvalid) else ""
         if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
+        elif status == 405:
+            headers.append((b"allow", ", ".join(error.details).encode()))
+            error = ProtocolError(f"This address takes {' and '.join(error.details)}.", code=error.code, status=status)
         elif status == 409:
             headers.append(DO_NOT_REPEAT)
     elif isinstance(error, RetryableError):

@@ -36,7 +36,7 @@ class ServerKey(Section, frozen=True, kw_only=True):
         Meta(
             max_length=64,
             pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?\Z",
-            description="Its name in metrics and logs; empty: its number.",
+            description="Its name, by which spans and limits know it; empty: the head of its digest.",
             extra={"form": NAME_FORM},
         ),
     ] = ""
