@@ -110,6 +110,8 @@ async def serving(*scripts: list[Step], tls=None) -> AsyncIterator[tuple[Upstrea
     try:
         yield upstream, Endpoint(Origin.of(f"{'https' if tls else 'http'}://127.0.0.1:{port}/v1"))
     finally:
+        for _ in range(3):  # what was accepted has yet to be made a connection; a closed server drops its socket
+            await asyncio.sleep(0)
         server.close()
         await until(upstream.close)
 

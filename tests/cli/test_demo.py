@@ -35,8 +35,11 @@ def test_the_demo_shows_real_events_says_how_to_go_on_and_stops_cleanly(tmp_path
         block = running.ready + _read_until(running.process.stderr, "Ctrl+C stops.")
         url = re.search(r"Open +(http://127\.0\.0\.1:\d+)/login/", block)[1]
         with started(tmp_path, "query", "--follow", "--json", "--host", url) as following:
-            found = [json.loads(line) for line in itertools.islice(following.process.stdout, 9)]
-            found.append(json.loads(following.ready))
+            found = [json.loads(following.ready)]
+            for line in itertools.islice(following.process.stdout, 300):  # the gateway's spans come in batches
+                found.append(json.loads(line))
+                if {event["event_type"] for event in found} >= {"chat.sent", "chat.answered"}:
+                    break
         sent = command(tmp_path, "send", "hello", "-p", "name=world", "--host", url)
         page = command(tmp_path, "query", "--host", url, "--event-type", "hello", "--json").json()
         cut = command(tmp_path, "chaos", "set", "primary", "503", "--for", "60", "--host", url)

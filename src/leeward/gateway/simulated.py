@@ -157,10 +157,11 @@ class SimulatedProvider:
         """Listen no more, and end every connection."""
         self._stopped = True
         if self._server is not None:
+            # What was accepted already has yet to be made a connection; asyncio drops its socket when the server is closed.
+            for _ in range(ACCEPTING_TURNS):
+                await asyncio.sleep(0)
             self._server.close()
             self._server = None
-            for _ in range(ACCEPTING_TURNS):  # what was accepted already has yet to be made a connection, and be ended
-                await asyncio.sleep(0)
         for connection in list(self._connections):
             connection.abort()
         while self._connections:  # noqa: ASYNC110 - what is aborted is gone after a pass of the loop or two
