@@ -146,9 +146,9 @@ class Privacy(Section, frozen=True, kw_only=True):
     scrub: Annotated[
         bool, Meta(description="Takes secrets out of every event: under telling names, and of known forms.")
     ] = True
-    prompts: Annotated[bool, Meta(description="Whether events of the gateway carry what was asked and answered.")] = (
-        False
-    )
+    prompts: Annotated[
+        bool, Meta(description="Reserved for pages that will show prompts; the gateway's own events never carry them.")
+    ] = False
 
 
 class Report(Section, frozen=True, kw_only=True):
