@@ -14,6 +14,7 @@ from typing import Final, Literal
 import msgspec
 
 from leeward.errors import ConfigError
+from leeward.gateway.transport import header_lines
 from leeward.wire.anthropic.dialect import ANTHROPIC
 from leeward.wire.chat import ChatRequest
 from leeward.wire.dialect import Dialect
@@ -60,7 +61,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
             lines.append(("authorization", f"Bearer {api_key}"))
         elif api_key and self.auth == "x-api-key":
             lines.append(("x-api-key", api_key))
-        return "".join(f"{name}: {value}\r\n" for name, value in lines).encode("ascii")
+        return header_lines(lines)
 
     def lacks(self, request: ChatRequest) -> str:
         """The field for which no provider of this kind can serve the request; "" if there is none."""

@@ -9,14 +9,12 @@ from msgspec import Meta
 
 from leeward.errors import ConfigError, ProtocolError
 from leeward.gateway.faults import FAULTS, fault_named
-from leeward.server.http import BodyLimits, ByteBudget, Request, Response, json_response, read_body
+from leeward.server.http import ByteBudget, Request, Response, json_response, read_document
 
 if TYPE_CHECKING:
     from leeward.gateway.chaos import Chaos, ChaosState
 
 __all__ = ["ChaosHandlers", "ChaosInfo", "ChaosList", "ChaosSet", "FaultInfo"]
-
-_SMALL_BODY = BodyLimits(packed_bytes_max=16 * 1024, unpacked_bytes_max=16 * 1024, timeout_s=10.0)
 
 
 class ChaosSet(msgspec.Struct, forbid_unknown_fields=True):
@@ -71,7 +69,7 @@ class ChaosHandlers:
 
     async def chaos_set(self, request: Request) -> Response:
         """Switch a fault on."""
-        wanted = await self._wanted(request)
+        wanted = await read_document(request, ChaosSet, self._budget)
         numbers = {name: getattr(wanted, name) for name in ("retry_after_s", "delay_s", "after_events", "share")}
         try:
             fault = fault_named(wanted.fault, **{name: value for name, value in numbers.items() if value is not None})
@@ -83,16 +81,6 @@ class ChaosHandlers:
     async def chaos_clear(self, request: Request) -> Response:
         """Switch a provider's fault off."""
         return json_response(_info(await self._chaos.clear(request.path_parameter)))
-
-    async def _wanted(self, request: Request) -> ChaosSet:
-        with self._budget.lease() as lease:
-            body = await read_body(request, _SMALL_BODY, lease)
-        try:
-            return msgspec.json.decode(body, type=ChaosSet)
-        except msgspec.ValidationError as error:
-            raise ProtocolError(f"Invalid request: {error}", code="invalid_field") from None
-        except msgspec.DecodeError:
-            raise ProtocolError("Invalid JSON", code="invalid_json") from None
 
 
 def _sentence(text: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import urllib.parse
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import msgspec
 
@@ -29,6 +29,7 @@ __all__ = [
     "failure",
     "json_response",
     "read_body",
+    "read_document",
     "read_packed",
     "unpack_body",
 ]
@@ -37,6 +38,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+_Document = TypeVar("_Document")
 
 _JSON: Final = (b"content-type", b"application/json")
 _ENCODE: Final = msgspec.json.Encoder().encode
@@ -55,6 +57,9 @@ class BodyLimits(msgspec.Struct, frozen=True):
     packed_bytes_max: int = 20 << 20
     unpacked_bytes_max: int = 20 << 20
     timeout_s: float = 30.0
+
+
+_SMALL_BODY: Final = BodyLimits(packed_bytes_max=16 * 1024, unpacked_bytes_max=16 * 1024, timeout_s=10.0)
 
 
 class ByteBudget:
@@ -347,6 +352,22 @@ async def unpack_body(packed: bytes, encoding: bytes, limits: BodyLimits, lease:
     body = await asyncio.to_thread(unpack, packed, encoding, limits.unpacked_bytes_max)
     lease.shrink(room - len(body))
     return body
+
+
+async def read_document(request: Request, wanted: type[_Document], budget: ByteBudget) -> _Document:
+    """Read a small JSON document of our own interface.
+
+    Raises:
+        ProtocolError: 400 `invalid_field` or `invalid_json`, and as `read_body`.
+    """
+    with budget.lease() as lease:
+        body = await read_body(request, _SMALL_BODY, lease)
+    try:
+        return msgspec.json.decode(body, type=wanted)
+    except msgspec.ValidationError as error:
+        raise ProtocolError(f"Invalid request: {error}", code="invalid_field") from None
+    except (msgspec.DecodeError, RecursionError):
+        raise ProtocolError("Invalid JSON", code="invalid_json") from None
 
 
 def too_large(bytes_max: int) -> ProtocolError:

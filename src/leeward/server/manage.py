@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import asdict, replace
 
 from leeward.errors import ProtocolError
-from leeward.server.http import BodyLimits, ByteBudget, Request, Response, json_response, read_body
+from leeward.server.http import ByteBudget, Request, Response, json_response, read_document
 from leeward.server.quotas import Quota
 from leeward.server.record import event_of
 from leeward.server.schemas import (
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from leeward.server.pipeline import Pipeline
 
 __all__ = ["Manage"]
-
-_SMALL_BODY = BodyLimits(packed_bytes_max=16 * 1024, unpacked_bytes_max=16 * 1024, timeout_s=10.0)
-_Taken = TypeVar("_Taken")
 
 
 class _RowHead(msgspec.Struct):
@@ -62,7 +59,7 @@ class Manage:
 
     async def keys_create(self, request: Request) -> Response:
         """Make a key."""
-        wanted = await self._take(request, KeyCreate)
+        wanted = await read_document(request, KeyCreate, self._budget)
         projects = {project.name: project.id for project in await self._control.list_projects()}
         if wanted.project not in projects:
             raise ProtocolError(f"There is no project {wanted.project!r}", code="project_not_found", status=404)
@@ -83,7 +80,7 @@ class Manage:
 
     async def keys_set_quota(self, request: Request) -> Response:
         """Set how much a key may do; what the request leaves out stays."""
-        wanted = await self._take(request, KeyQuota)
+        wanted = await read_document(request, KeyQuota, self._budget)
         given = {name: limit for name, limit in asdict(wanted).items() if limit is not msgspec.UNSET}
         key = await self._control.set_quota(request.path_parameter, lambda quota: replace(quota, **given))
         if key is None:
@@ -97,7 +94,7 @@ class Manage:
 
     async def projects_create(self, request: Request) -> Response:
         """Make a project."""
-        wanted = await self._take(request, ProjectCreate)
+        wanted = await read_document(request, ProjectCreate, self._budget)
         project = await self._control.create_project(wanted.name)
         return json_response(ProjectInfo(project.id, project.name, project.created_at))
 
@@ -124,16 +121,6 @@ class Manage:
             await self._pipeline.replay([event for event in events if event.project == project], project=project)
         await asyncio.to_thread(self._dead_letters.remove, letter_id)
         return json_response(Replayed(len(events)))
-
-    async def _take(self, request: Request, wanted: type[_Taken]) -> _Taken:
-        with self._budget.lease() as lease:
-            body = await read_body(request, _SMALL_BODY, lease)
-        try:
-            return msgspec.json.decode(body, type=wanted)
-        except msgspec.ValidationError as error:
-            raise ProtocolError(f"Invalid request: {error}", code="invalid_field") from None
-        except (msgspec.DecodeError, RecursionError):
-            raise ProtocolError("Invalid JSON", code="invalid_json") from None
 
     async def _project_names(self) -> dict[int, str]:
         return {project.id: project.name for project in await self._control.list_projects()}
